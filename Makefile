@@ -1,0 +1,64 @@
+# Set-up, starter models, server, tests and checks; `make help` lists the targets.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MODELS ?= models
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help serve models test check format protos clean
+
+help:
+	@echo "make serve    set up, train the starter models where $(MODELS)/ is empty, serve"
+	@echo "make test     set up, run all tests"
+	@echo "make check    formatting, types, import contracts, protos, stubs, spelling"
+	@echo "make format   format and sort imports"
+	@echo "make protos   generate the stubs in clients/figment/v1 from protos/"
+	@echo "make clean    remove the environments, not the models"
+
+serve: models
+	@exec $(BIN)/figment serve --models $(MODELS)
+
+models: $(VENV)/installed-serve
+	@$(BIN)/python -m export.starter $(MODELS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+check: $(VENV)/installed-dev $(VENV)-protos/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	cd protos && ../$(BIN)/buf lint
+	$(BIN)/codespell README.md CHANGELOG.md docs training export server protos clients tests
+	protos/generate.sh $(VENV)-protos/bin/python --check
+
+format: $(VENV)/installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: $(VENV)-protos/installed
+	protos/generate.sh $(VENV)-protos/bin/python
+
+clean:
+	rm -rf $(VENV) $(VENV)-protos
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One environment: `make test` adds the tools of developers to what `make serve` installed.
+$(VENV)/installed-serve: pyproject.toml clients/pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV)"
+	$(PIP) --editable ./clients --editable '.[train,export,serve]'
+	@touch $@
+
+$(VENV)/installed-dev: pyproject.toml clients/pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "installing into $(VENV)"
+	$(PIP) --editable ./clients --editable '.[dev]'
+	@touch $@ $(VENV)/installed-serve
+
+# Stubs are made by the oldest grpcio-tools supported, which wants an older protobuf than the one that is installed.
+$(VENV)-protos/installed: protos/requirements.txt
+	$(PYTHON) -m venv $(VENV)-protos
+	$(VENV)-protos/bin/python -m pip install --quiet --disable-pip-version-check --requirement protos/requirements.txt
+	@touch $@
