@@ -1,0 +1,231 @@
+"""Client: one server's models as method calls on arrays.
+
+    arguments -> requests -> stub -> replies -> arrays; grpc.RpcError -> errors
+
+Owns the channel and one fact for each model, how many images a unary call may ask for. Safe to share between threads.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+import grpc
+import numpy.typing as npt
+
+from figment.v1 import image_service_pb2, image_service_pb2_grpc, images_pb2, model_service_pb2, model_service_pb2_grpc
+from figment_client import errors, replies, requests
+from figment_client.images import Images
+from figment_client.models import Model
+from figment_client.replies import Encoding
+from figment_client.requests import End, ImageSource
+
+Request = TypeVar("Request")
+Reply = TypeVar("Reply")
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+
+SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+"""Every method draws or reads and changes nothing, so each may be tried again. Deadlines are each call's own."""
+
+
+class Client:
+    """A connection to one server; use it as a context manager or call close().
+
+    address   host:port; connected to on the first call
+    timeout_s seconds that one call may take, tries included
+    credentials   of a TLS server; None = no encryption
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        timeout_s: float = 60.0,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        options = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
+        self.address = address
+        self.timeout_s = timeout_s
+        self._channel = (
+            grpc.secure_channel(address, credentials, options)
+            if credentials
+            else grpc.insecure_channel(address, options)
+        )
+        self._images = image_service_pb2_grpc.ImageServiceStub(self._channel)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        self._unary_images: dict[tuple[str, str], int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls under way end with Cancelled."""
+        self._channel.close()
+
+    def generate(
+        self,
+        model: str,
+        count: int = 1,
+        *,
+        seed: int | None = None,
+        first_index: int = 0,
+        label: int | None = None,
+        truncation: float = 1.0,
+        version: str = "",
+    ) -> Images:
+        """Draw images first_index to first_index + count - 1 of a seed; any number that memory holds.
+
+        seed: None = the server draws one; the reply's `.seed` tells it. label: None on a conditional model = one drawn
+        for each image. truncation: in (0, 1], smaller is more typical and less varied.
+
+        Returns (N, H, W, C) uint8. Raises: FigmentError.
+        """
+        request = requests.generate_request(model, version, count, seed, first_index, label, truncation)
+        if request.count <= self._unary_limit(model, version):
+            try:
+                return replies.read_generated(self._call(self._images.Generate, request))
+            except errors.InvalidArgument:
+                # The limit may be that of a version that is no longer the default: ask again next time.
+                self._unary_images.pop((model, version), None)
+                raise
+        return replies.joined(self._pieces(request, self.timeout_s), request.count)
+
+    def stream(
+        self,
+        model: str,
+        count: int,
+        *,
+        seed: int | None = None,
+        first_index: int = 0,
+        label: int | None = None,
+        truncation: float = 1.0,
+        version: str = "",
+        timeout_s: float | None = None,
+    ) -> Iterator[Images]:
+        """Draw as generate() does and hand the images over piece by piece, in index order, holding only one piece.
+
+        A slow reader slows the server down, so timeout_s, which covers the reader's own time too, is None = endless by
+        default. Leaving the loop early and dropping the iterator cancels the rest.
+
+        Yields (n, H, W, C) uint8, each with its own first_index and labels. Raises: FigmentError.
+        """
+        request = requests.generate_request(model, version, count, seed, first_index, label, truncation)
+        return self._pieces(request, timeout_s)
+
+    def encode(self, model: str, images: ImageSource, labels: Sequence[int] = (), *, version: str = "") -> Encoding:
+        """Map images, arrays (N, H, W, C) uint8 or files, to the Gaussians of their latents.
+
+        labels: one for all or one each on a conditional model. Raises: FigmentError; OSError for an unreadable file.
+        """
+        name, batch = requests.model_name(model), requests.image_batch(images)
+        checked = requests.label_list(labels, batch.count)
+        request = image_service_pb2.EncodeRequest(model=name, version=version, images=batch, labels=checked)
+        reply = self._call(self._images.Encode, request)
+        return Encoding(replies.read_latents(reply.mean), replies.read_latents(reply.log_variance))
+
+    def decode(self, model: str, latents: npt.ArrayLike, labels: Sequence[int] = (), *, version: str = "") -> Images:
+        """Map latents, (N, Z) floating point, to images.
+
+        labels: one for all or one each on a conditional model. Returns (N, H, W, C) uint8. Raises: FigmentError.
+        """
+        name, batch = requests.model_name(model), requests.latent_batch(latents)
+        checked = requests.label_list(labels, batch.count)
+        request = image_service_pb2.DecodeRequest(
+            model=name, version=version, latents=batch, labels=checked, format=images_pb2.IMAGE_FORMAT_RAW
+        )
+        return Images(replies.read_images(self._call(self._images.Decode, request).images), labels=checked)
+
+    def reconstruct(self, model: str, images: ImageSource, labels: Sequence[int] = (), *, version: str = "") -> Images:
+        """Map images to the images decoded from the means of their latents.
+
+        images and labels: as in encode(). Returns (N, H, W, C) uint8. Raises: as encode().
+        """
+        name, batch = requests.model_name(model), requests.image_batch(images)
+        checked = requests.label_list(labels, batch.count)
+        request = image_service_pb2.ReconstructRequest(
+            model=name, version=version, images=batch, labels=checked, format=images_pb2.IMAGE_FORMAT_RAW
+        )
+        return Images(replies.read_images(self._call(self._images.Reconstruct, request).images), labels=checked)
+
+    def interpolate(
+        self,
+        model: str,
+        start: End,
+        end: End,
+        steps: int = 16,
+        *,
+        method: Literal["lerp", "slerp"] = "lerp",
+        label: int | None = None,
+        version: str = "",
+    ) -> Images:
+        """Draw `steps` images on the way between two latents, both ends included.
+
+        start, end: a seed, a tuple (seed, index), or a latent of shape (Z,). Returns (steps, H, W, C) uint8.
+        Raises: FigmentError.
+        """
+        request = requests.interpolate_request(model, version, start, end, steps, method, label)
+        labels = [] if label is None else [request.label] * steps
+        return Images(replies.read_images(self._call(self._images.Interpolate, request).images), labels=labels)
+
+    def models(self) -> list[Model]:
+        """The models that the server holds, those that failed to load included. Raises: FigmentError."""
+        reply = self._call(self._models.ListModels, model_service_pb2.ListModelsRequest())
+        return [Model.from_message(message) for message in reply.models]
+
+    def model(self, name: str, version: str = "") -> model_service_pb2.GetModelResponse:
+        """One version's manifest, the states of all, and the server's limits. Raises: FigmentError."""
+        request = model_service_pb2.GetModelRequest(model=requests.model_name(name), version=version)
+        return self._call(self._models.GetModel, request)
+
+    def _unary_limit(self, model: str, version: str) -> int:
+        limit = self._unary_images.get((model, version))
+        if limit is None:
+            limit = self._unary_images[model, version] = self.model(model, version).limits.unary_images
+        return limit
+
+    def _call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request) -> Reply:
+        try:
+            return method(request, timeout=self.timeout_s)
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error) from error
+
+    def _pieces(self, request: image_service_pb2.GenerateRequest, timeout_s: float | None) -> Iterator[Images]:
+        message = image_service_pb2.StreamGenerateRequest(id="0", request=request)
+        call = self._images.StreamGenerate(iter([message]), timeout=timeout_s)
+        next_index, left = request.first_index, request.count
+        try:
+            for response in call:
+                if response.HasField("error"):
+                    raise errors.from_message(response.error)
+                if response.HasField("response"):
+                    piece = replies.next_piece(response.response, next_index, left)
+                    next_index, left = next_index + len(piece), left - len(piece)
+                    yield piece
+                if response.last and left:
+                    raise errors.Internal(f"the server's stream ended with {left} images missing")
+                if response.last:
+                    return
+        except grpc.RpcError as error:
+            raise errors.from_rpc(error) from error
+        finally:
+            call.cancel()
+        raise errors.Unavailable("the server ended the stream before the last image; it may be draining, try again")

@@ -1,0 +1,148 @@
+"""`figment VERB [options]`: find the verb, build its settings, run it.
+
+    arguments -> VERBS -> entry point of group `figment.commands` -> settings class -> cli_cmd() -> exit status
+
+A verb is a frozen BaseSettings class with a one-line docstring, fields with descriptions, and `cli_cmd(self) -> None`;
+`errors`, a class variable, names the exceptions that are told without a traceback. How flags and variables are spelled
+is decided in `verb_settings`, once for all. Knows no stage: what is not installed is answered with the command that
+adds it.
+
+Exit status: 0 done, 1 the verb failed, 2 the command line is wrong or the verb is not installed, 130 interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings, SettingsError
+
+from figment_client.verb_settings import complaints, settings_of, unreadable
+
+
+class Entry(Protocol):
+    """What importlib.metadata.EntryPoint is used for."""
+
+    def load(self) -> Any:
+        """The verb's class. Raises: ModuleNotFoundError, if what it needs is not installed."""
+
+
+Find = Callable[[str], Entry | None]
+
+
+class Verb(NamedTuple):
+    """A verb that some distribution brings."""
+
+    summary: str
+    brought_by: str = "figment-client"
+    pip: str = "pip install ./clients"
+
+
+def _extra(name: str) -> tuple[str, str]:
+    return f"figment[{name}]", f"pip install ./clients '.[{name}]'"
+
+
+VERBS = {
+    "train": Verb("Train a model on a folder of images.", *_extra("train")),
+    "export": Verb("Turn a finished run into a verified bundle.", *_extra("export")),
+    "serve": Verb("Serve bundles over gRPC.", *_extra("serve")),
+    "generate": Verb("Draw images with a server's model."),
+    "interpolate": Verb("Draw the way between two images."),
+    "reconstruct": Verb("Show images as a model remembers them."),
+    "models": Verb("List a server's models."),
+}
+"""The verbs there are, installed or not. pip's argument is a checkout: neither distribution is on an index."""
+
+
+class _Runnable(Protocol):
+    errors: ClassVar[tuple[type[Exception], ...]]
+
+    def cli_cmd(self) -> None: ...
+
+
+def installed(verb: str) -> Entry | None:
+    """The entry point of a verb, None where its distribution is not installed."""
+    return next(iter(metadata.entry_points(group="figment.commands", name=verb)), None)
+
+
+def main(arguments: Sequence[str] | None = None, find: Find = installed) -> int:
+    """Run one command line, sys.argv's by default, and return the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = _dispatched(arguments, find)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has left. Without this the interpreter's last flush would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+
+
+def _dispatched(arguments: list[str], find: Find) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if arguments[0] == "--version":
+        print("\n".join(_versions()))
+        return 0
+    name, *options = arguments
+    if name not in VERBS:
+        return _refused("figment", f"no verb {name[:100]!r}; there are {', '.join(VERBS)}", 2)
+    try:
+        entry = find(name)
+        return _not_installed(name, "it is not installed") if entry is None else _run(name, entry.load(), options)
+    except ModuleNotFoundError as error:
+        module = (error.name or "").partition(".")[0]
+        if not module or find_spec(module) is not None:
+            raise  # A wrong import inside a package that is there: a bug, not a missing extra.
+        return _not_installed(name, f"the module {module!r} is missing")
+
+
+def _run(name: str, verb: type[BaseSettings], options: list[str]) -> int:
+    program = f"figment {name}"
+    try:
+        settings = cast(_Runnable, settings_of(verb, program, options))
+    except ValidationError as error:
+        return _refused(program, "\n".join(complaints(verb, error, options)), 2)
+    except SettingsError as error:
+        return _refused(program, f"{unreadable(error)}; see {program} --help", 2)
+    try:
+        settings.cli_cmd()
+    except BrokenPipeError:
+        raise
+    except getattr(verb, "errors", ()) as error:
+        return _refused(program, str(error), 1)
+    return 0
+
+
+def _overview() -> str:
+    verbs = "\n".join(f"  {name:12} {verb.summary}" for name, verb in VERBS.items())
+    return (
+        "usage: figment VERB [options]\n\nTrain, export and serve models that draw images, and draw with them.\n\n"
+        f"{verbs}\n\nfigment VERB --help   the options of a verb\nfigment --version     what is installed"
+    )
+
+
+def _versions() -> Iterator[str]:
+    for distribution in ("figment-client", "figment"):
+        try:
+            yield f"{distribution} {metadata.version(distribution)}"
+        except metadata.PackageNotFoundError:
+            yield f"{distribution} not installed"
+
+
+def _not_installed(name: str, why: str) -> int:
+    verb = VERBS[name]
+    return _refused("figment", f"{name} needs {verb.brought_by}: {why}; in Figment's checkout run: {verb.pip}", 2)
+
+
+def _refused(program: str, message: str, status: int) -> int:
+    for line in message.splitlines() or [""]:
+        print(f"{program}: {line}", file=sys.stderr)
+    return status

@@ -1,0 +1,168 @@
+"""What can go wrong when a server is asked for images.
+
+    FigmentError             any code that has no class below
+      InvalidArgument        the request is wrong; `field` names the part at fault. Also raised before anything is sent
+      NotFound               no such model or version
+      FailedPrecondition     the model cannot do this: a GAN has no encoder
+      Exhausted              the server is full; try again after `retry_after_s`
+      DeadlineExceeded       no answer in time
+      Unavailable            the server cannot be reached, is starting or is draining
+      Cancelled              given up before the answer
+      Unauthenticated        the server wants credentials
+      PermissionDenied       these credentials are not enough
+      Unimplemented          the server does not know this method
+      Internal               a bug on one of the two sides
+
+    grpc.RpcError, or a stream's figment.v1.Error -> one of these
+
+The wire code is on the class, the server's request id on the error. Knows gRPC, not what was asked for.
+"""
+
+from typing import ClassVar, cast
+
+import grpc
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from figment.v1 import image_service_pb2
+
+
+class FigmentError(Exception):
+    """The server, or a check before it, refused; the message says what is wrong, what came and what is allowed."""
+
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
+
+    def __init__(self, message: str, *, request_id: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        return f"{self.message} (request {self.request_id})" if self.request_id else self.message
+
+
+class InvalidArgument(FigmentError):
+    """The request is wrong; `field` names the part at fault, "" where the server named none."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(self, message: str, *, field: str = "", request_id: str = "") -> None:
+        super().__init__(message, request_id=request_id)
+        self.field = field
+
+
+class NotFound(FigmentError):
+    """There is no such model or version."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class FailedPrecondition(FigmentError):
+    """The model cannot do this."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class Exhausted(FigmentError):
+    """The server is full; `retry_after_s` is its advice in seconds, 0 where it gave none."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, *, retry_after_s: float = 0.0, request_id: str = "") -> None:
+        super().__init__(message, request_id=request_id)
+        self.retry_after_s = retry_after_s
+
+
+class DeadlineExceeded(FigmentError):
+    """No answer in time."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Unavailable(FigmentError):
+    """The server cannot be reached, is starting or is draining."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class Cancelled(FigmentError):
+    """The call was given up before the answer."""
+
+    code = grpc.StatusCode.CANCELLED
+
+
+class Unauthenticated(FigmentError):
+    """The server wants credentials."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(FigmentError):
+    """These credentials are not enough."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
+
+
+class Unimplemented(FigmentError):
+    """The server does not know this method."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class Internal(FigmentError):
+    """A bug on one of the two sides."""
+
+    code = grpc.StatusCode.INTERNAL
+
+
+_PLAIN = (
+    NotFound,
+    FailedPrecondition,
+    DeadlineExceeded,
+    Unavailable,
+    Cancelled,
+    Unauthenticated,
+    PermissionDenied,
+    Unimplemented,
+    Internal,
+)
+_CLASS_OF = {kind.code: kind for kind in _PLAIN}
+_CODE_OF_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def from_rpc(error: grpc.RpcError) -> FigmentError:
+    """The error of a call that failed, with what its google.rpc.Status details tell."""
+    call = cast(grpc.Call, error)
+    field, retry_after_s = "", 0.0
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:  # A proxy rewrote code or message and left the details: they are no longer about this error.
+        status = None
+    for detail in status.details if status else ():
+        if detail.Is(error_details_pb2.BadRequest.DESCRIPTOR):
+            bad_request = error_details_pb2.BadRequest()
+            detail.Unpack(bad_request)
+            field = next((violation.field for violation in bad_request.field_violations), "")
+        elif detail.Is(error_details_pb2.RetryInfo.DESCRIPTOR):
+            retry_info = error_details_pb2.RetryInfo()
+            detail.Unpack(retry_info)
+            retry_after_s = retry_info.retry_delay.ToTimedelta().total_seconds()
+    request_id = next((value for key, value in call.trailing_metadata() or () if key == "x-request-id"), "")
+    return _built(call.code(), call.details() or "", field, retry_after_s, str(request_id))
+
+
+def from_message(error: image_service_pb2.Error) -> FigmentError:
+    """The error of one request on a stream that goes on."""
+    code = _CODE_OF_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN)
+    return _built(code, error.message, error.field, error.retry_after_s, "")
+
+
+def _built(code: grpc.StatusCode, message: str, field: str, retry_after_s: float, request_id: str) -> FigmentError:
+    message = message or code.name
+    if code is InvalidArgument.code:
+        return InvalidArgument(message, field=field, request_id=request_id)
+    if code is Exhausted.code:
+        return Exhausted(message, retry_after_s=retry_after_s, request_id=request_id)
+    if code in _CLASS_OF:
+        return _CLASS_OF[code](message, request_id=request_id)
+    return FigmentError(f"{code.name}: {message}", request_id=request_id)

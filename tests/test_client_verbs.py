@@ -1,0 +1,125 @@
+"""The verbs that ask a server: options in, files and one line out."""
+
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+from test_client_fake_server import HEIGHT, WIDTH, FakeServer, drawn
+
+import figment_client
+from figment.v1 import image_service_pb2
+from figment_client.command import main
+from figment_client.images import GAP, Images
+
+PROJECT = tomllib.loads((Path(figment_client.__file__).parents[1] / "pyproject.toml").read_text())["project"]
+
+
+def find(verb: str) -> EntryPoint:
+    return EntryPoint(verb, PROJECT["entry-points"]["figment.commands"][verb], "figment.commands")
+
+
+def run(*arguments: str | Path) -> int:
+    return main([str(argument) for argument in arguments], find)
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        monkeypatch.setenv("FIGMENT_ADDRESS", server.address)
+        yield server
+
+
+def test_generate_writes_a_sheet_and_says_how_to_repeat_it(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("generate", "digits", "--count", "5", "--columns", "5", "--out", tmp_path / "sheet.png") == 0
+    told = capsys.readouterr().out
+    assert "sheet.png: 5 images of digits" in told
+    assert "--seed 1000" in told
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == Images(drawn(1000, 0, 5)).grid(columns=5).size
+
+
+def test_generate_sends_its_options(server: FakeServer, tmp_path: Path) -> None:
+    options = "--count=4 --seed=3 --first-index=9 --label=1 --truncation=0.5 --version=2"
+    assert run("generate", "digits", *options.split(), "--out", tmp_path / "a.npy") == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "a.npy"), drawn(3, 9, 4))
+    request = server.services.requests[-1].request
+    assert (request.seed, request.first_index, request.label) == (3, 9, 1)
+    assert (request.truncation, request.version) == (0.5, "2")
+
+
+def test_generate_fills_a_folder_piece_by_piece(server: FakeServer, tmp_path: Path) -> None:
+    assert run("generate", "digits", "--count", "1200", "--seed", "1", "--out", tmp_path / "folder") == 0
+    files = sorted((tmp_path / "folder").iterdir())
+    assert len(files) == 1200
+    np.testing.assert_array_equal(Images.open([files[0], files[-1]], 1), drawn(1, 0, 1200)[[0, -1]])
+
+
+def test_a_flag_overrules_the_variable(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FIGMENT_ADDRESS", "not an address")
+    assert run("generate", "digits", "--address", server.address, "--out", tmp_path / "a.npy") == 0
+
+
+def test_an_ending_that_cannot_be_written_is_refused_before_drawing(
+    server: FakeServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("generate", "digits", "--out", "a.bmp") == 2
+    assert "--out: got 'a.bmp', allowed are the endings .png" in capsys.readouterr().err
+    assert server.services.requests == []
+
+
+def test_an_error_of_the_server_is_one_line_and_status_1(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = image_service_pb2.Error(code=5, message="no model 'x'; there are digits")
+    server.services.stream_answers = [image_service_pb2.StreamGenerateResponse(error=error, last=True)]
+    assert run("generate", "x", "--out", tmp_path / "a.png") == 1
+    assert capsys.readouterr().err == "figment generate: no model 'x'; there are digits\n"
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_interpolate_writes_one_row(server: FakeServer, tmp_path: Path) -> None:
+    options = "--start-seed=3 --start-index=4 --end-seed=5 --end-index=6 --steps=7 --method=slerp --label=1"
+    assert run("interpolate", "digits", *options.split(), "--out", tmp_path / "row.png") == 0
+    with Image.open(tmp_path / "row.png") as row:
+        assert row.width * (HEIGHT + 2 * GAP) == row.height * (7 * (WIDTH + GAP) + GAP)
+    request = server.services.requests[-1]
+    assert (request.start.seeded.seed, request.start.seeded.index) == (3, 4)
+    assert (request.end.seeded.seed, request.end.seeded.index) == (5, 6)
+    assert (request.label, request.method) == (1, image_service_pb2.INTERPOLATION_METHOD_SLERP)
+
+
+def test_interpolate_writes_an_animation(server: FakeServer, tmp_path: Path) -> None:
+    assert run("interpolate", "digits", "--steps", "4", "--out", tmp_path / "way.gif") == 0
+    with Image.open(tmp_path / "way.gif") as animation:
+        assert len(list(ImageSequence.Iterator(animation))) == 4
+
+
+def test_reconstruct_shows_the_originals_above(server: FakeServer, tmp_path: Path) -> None:
+    folder = Images(drawn(200, 0, 3)).save(tmp_path / "originals")
+    files = sorted(folder.iterdir())
+    assert run("reconstruct", "digits", *files, "--label", "1", "--out", tmp_path / "pairs.npy") == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "pairs.npy"), np.concatenate([drawn(200, 0, 3), drawn(0, 0, 3)]))
+    assert list(server.services.requests[-1].labels) == [1, 1, 1]
+
+
+def test_a_file_that_is_not_there_is_one_line_and_status_1(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("reconstruct", "digits", tmp_path / "none.png") == 1
+    told = capsys.readouterr().err
+    assert told.startswith("figment reconstruct: ")
+    assert "none.png" in told
+
+
+def test_models_lists_versions_sizes_labels_and_reasons(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("models") == 0
+    told = capsys.readouterr().out
+    for words in ("digits", "vae", "2 failed, 1 ready", "6x8 grey", "zero, one"):
+        assert words in told
+    assert "broken version 2: generator.onnx: [sha256] differs" in told
