@@ -1,0 +1,1 @@
+"""Images -> run folder: three families of image models trained by one objective."""

@@ -1,0 +1,105 @@
+"""A trained model: its networks, its prior and what is true of it; saved as weights.safetensors and model.json.
+
+Knows how its parts fit together, nothing of how they were trained or will be served.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from training.errors import RunFolderError
+from training.networks import Architecture, Encoder, Generator
+from training.objective import WEIGHTS
+from training.prior import MixturePrior
+from training.settings import Family
+
+FORMAT = 1
+"""Version of model.json; raised when a reader of the old form would misread the new one."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a reader must know to rebuild the networks and to name their classes."""
+
+    family: Family
+    architecture: Architecture
+    label_names: list[str]
+    """Names of the classes of a conditional model; empty = unconditional."""
+    prior_components: int
+    """Components of the mixture prior; 0 = the prior is N(0, I)."""
+
+
+class Model(nn.Module):
+    """Encoder (not in a GAN), generator, and prior (none: the latent is the noise)."""
+
+    def __init__(self, facts: ModelFacts) -> None:
+        super().__init__()
+        self.family = facts.family
+        self.architecture = facts.architecture
+        self.label_names = facts.label_names
+        has_encoder = WEIGHTS[facts.family].reconstruction > 0
+        self.encoder = Encoder(facts.architecture) if has_encoder else None
+        self.generator = Generator(facts.architecture)
+        self.prior: MixturePrior | None = None
+        if facts.prior_components:
+            self.prior = MixturePrior(facts.architecture.latent_dim, facts.prior_components)
+
+    @property
+    def facts(self) -> ModelFacts:
+        """The record to rebuild this model from."""
+        components = len(self.prior.means) if self.prior else 0
+        return ModelFacts(self.family, self.architecture, self.label_names, components)
+
+    @property
+    def noise_dim(self) -> int:
+        """Entries of the noise that one image is drawn from: the latent's, and one for a mixture's component."""
+        return self.architecture.latent_dim + (1 if self.prior else 0)
+
+    def latent(self, noise: Tensor) -> Tensor:
+        """noise: (N, noise_dim). Returns latents from the prior: (N, Z)."""
+        return self.prior(noise) if self.prior else noise
+
+    def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """noise: (N, noise_dim), label: (N,) if conditional. Returns images (N, C, H, W) around [-1, 1]."""
+        image: Tensor = self.generator(self.latent(noise), label)
+        return image
+
+    def save(self, folder: Path) -> None:
+        """Write weights.safetensors and model.json into `folder`."""
+        weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
+        save_file(weights, folder / "weights.safetensors")
+        record = {"format": FORMAT, **asdict(self.facts)}
+        (folder / "model.json").write_text(json.dumps(record, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote, ready to run.
+
+        Raises: RunFolderError, if a file is missing or is not of this form.
+        """
+        for name in ("model.json", "weights.safetensors"):
+            if not (folder / name).is_file():
+                raise RunFolderError(f"{folder} is not a finished run: {name} is missing")
+        try:
+            record = json.loads((folder / "model.json").read_text())
+            if record.pop("format") != FORMAT:
+                raise RunFolderError(f"{folder}/model.json: this Figment reads format {FORMAT} only")
+            record["architecture"] = Architecture(**record["architecture"])
+            model = cls(ModelFacts(**record))
+            model.load_state_dict(load_file(folder / "weights.safetensors"))
+        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise RunFolderError(f"{folder} holds no model that can be read: {error}") from error
+        return model.eval()
+
+
+def average_into(target: nn.Module, source: nn.Module, decay: float) -> None:
+    """Exponential moving average: target = decay * target + (1 - decay) * source, weight by weight."""
+    with torch.no_grad():
+        for average, weight in zip(target.parameters(), source.parameters(), strict=True):
+            average.lerp_(weight, 1 - decay)
