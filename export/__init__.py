@@ -1,0 +1,1 @@
+"""Run folder -> bundle: verified, optimised ONNX that the server reads."""

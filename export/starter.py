@@ -1,0 +1,92 @@
+"""The three starter models: trained on scikit-learn's digits, exported, two at a time on two CPU cores.
+
+STARTERS - models that are there -> [process: train -> export] ... -> models folder
+
+python -m export.starter models
+"""
+
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from queue import Empty, Queue
+from typing import TYPE_CHECKING, Any
+
+from training.progress import progress_lines
+from training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from training.trainer import Progress
+
+STARTERS: dict[str, dict[str, Any]] = {
+    "digits-gan": {"family": "gan", "images": 64_000, "learning_rate": 2e-3, "gamma": 0.2},
+    "digits-hybrid": {"family": "hybrid", "images": 36_000, "learning_rate": 2e-3, "gamma": 0.5},
+    "digits-vae": {"family": "vae", "images": 28_000, "learning_rate": 2e-3},
+}
+"""Settings by name, the longest training first, so that two processes end at about the same time."""
+
+COMMON = {"data": "digits", "preset": "tiny", "latent_dim": 16, "batch": 32, "seed": 0, "device": "cpu"}
+
+POLL_S = 0.2
+
+
+def missing_starters(models: Path) -> list[str]:
+    """Starter models to make: those that are not in `models`, none if somebody else's models are there."""
+    there = {path.name for path in models.iterdir() if path.is_dir()} if models.is_dir() else set()
+    return [] if there - set(STARTERS) else [name for name in STARTERS if name not in there]
+
+
+def make_starters(models: Path, names: list[str]) -> None:
+    """Train and export the named starters into `models`, as many at once as there are CPUs, a thread for each."""
+    context = get_context("spawn")  # forking would copy torch's thread pools
+    with (
+        context.Manager() as manager,
+        tempfile.TemporaryDirectory(prefix="figment-starter-") as runs,
+        progress_lines() as lines,
+        ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), mp_context=context) as pool,
+    ):
+        queue: Queue[tuple[str, Progress]] = manager.Queue()
+        tasks = {name: lines.add_task(f"{name}: waiting", total=STARTERS[name]["images"]) for name in names}
+        results = []
+        for name in names:
+            settings = TrainSettings.model_validate({**COMMON, **STARTERS[name], "out": Path(runs) / name})
+            results.append(pool.submit(_make, name, settings, models, queue))
+        while not all(result.done() for result in results) or not queue.empty():
+            try:
+                name, now = queue.get(timeout=POLL_S)
+            except Empty:
+                continue
+            doing = "exporting" if now.images == now.total else "training"
+            lines.update(tasks[name], completed=now.images, description=f"{name}: {doing}")
+        for result in results:
+            result.result()
+
+
+def _make(name: str, settings: TrainSettings, models: Path, queue: "Queue[tuple[str, Progress]]") -> None:
+    """Train and export one starter, in a process of its own."""
+    # torch and onnx are not imported before: where no starter is missing, a server should start at once.
+    from export.exporter import export
+    from training.trainer import train
+
+    started_s = time.monotonic()
+    train(settings, lambda now: queue.put((name, now)))
+    trained_s = time.monotonic()
+    folder = export(settings.out, models, name)
+    exported_s = time.monotonic()
+    print(f"{folder}: trained in {trained_s - started_s:.0f} s, exported in {exported_s - trained_s:.0f} s", flush=True)
+
+
+def main(arguments: list[str]) -> None:
+    """Make the starters that are missing in the folder given, `models` by default."""
+    models = Path(arguments[0] if arguments else "models")
+    if names := missing_starters(models):
+        started_s = time.monotonic()
+        make_starters(models, names)
+        print(f"{len(names)} starter models in {time.monotonic() - started_s:.0f} s")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
