@@ -1,0 +1,1 @@
+"""Bundles -> images by gRPC: dynamic batching on onnxruntime, limits, metrics."""

@@ -1,0 +1,120 @@
+"""Reading a bundle: a version's folder, checked from its manifest to the hash of every graph.
+
+    models/<name>/<version>/ -> manifest -> facts, files, hashes -> Bundle
+
+Trusts nothing in the folder: file names are plain, graphs are whole, nothing is unpickled. Knows no onnxruntime.
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from google.protobuf import json_format
+
+from figment.v1.manifest_pb2 import Manifest
+from server.errors import BundleRefused, quote
+
+FORMAT = 1
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+ROLES = frozenset({"generator", "prior", "decoder", "encoder"})
+MAX_PIXELS = 4096 * 4096
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Images that the generator must give: noise (N, noise_dim), labels (N,) or None, images (N, H, W, C) uint8."""
+
+    noise: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64] | None
+    images: npt.NDArray[np.uint8]
+    tolerance: float
+    """In grey levels: other processors round differently."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """One version of a model on disk, found in order."""
+
+    manifest: Manifest
+    graphs: dict[str, bytes]
+    """ONNX files of the served variant by role, as they were hashed."""
+    golden: Golden
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.manifest.height, self.manifest.width, self.manifest.channels
+
+
+def read_bundle(folder: Path, variant: str = "fp32") -> Bundle:
+    """Read and check the bundle in `folder`, named <model>/<version>.
+
+    Raises: BundleRefused, with what is wrong.
+    """
+    manifest = _read_manifest(folder)
+    graphs: dict[str, bytes] = {}
+    for file, graph in manifest.graphs.items():
+        if Path(file).name != file or not file.endswith(".onnx"):
+            raise BundleRefused(f"manifest.json: graphs: {quote(file)} is not the plain name of an .onnx file")
+        if graph.role not in ROLES:
+            raise BundleRefused(
+                f"manifest.json: {file}: role {quote(graph.role)} is none of {', '.join(sorted(ROLES))}"
+            )
+        path = folder / file
+        if not path.is_file():
+            raise BundleRefused(f"{file} is missing")
+        content = path.read_bytes()
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != graph.sha256:
+            raise BundleRefused(f"{file} is damaged: sha256 {digest[:12]}..., the manifest says {graph.sha256[:12]}...")
+        if graph.variant == variant:
+            graphs[graph.role] = content
+    if "generator" not in graphs:
+        raise BundleRefused(f"manifest.json: there is no generator of variant {variant}")
+    if ("prior" in graphs) != ("decoder" in graphs):
+        raise BundleRefused("manifest.json: prior and decoder come together or not at all")
+    return Bundle(manifest, graphs, _read_golden(folder, manifest))
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    try:
+        manifest = json_format.Parse((folder / "manifest.json").read_text(), Manifest(), ignore_unknown_fields=True)
+    except FileNotFoundError:
+        raise BundleRefused("manifest.json is missing") from None
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        raise BundleRefused(f"manifest.json cannot be read: {str(error)[:200]}") from None
+    if manifest.format != FORMAT:
+        raise BundleRefused(f"manifest.json: format {manifest.format}, this server reads {FORMAT}")
+    if (manifest.name, manifest.version) != (folder.parent.name, folder.name):
+        raise BundleRefused(
+            f"manifest.json: says {quote(manifest.name)} version {quote(manifest.version)}, "
+            f"the folder says {folder.parent.name!r} version {folder.name!r}"
+        )
+    pixels = manifest.height * manifest.width
+    if not 0 < pixels <= MAX_PIXELS or manifest.channels not in (1, 3):
+        raise BundleRefused(f"manifest.json: images of {manifest.height}x{manifest.width}x{manifest.channels}")
+    if not 1 <= manifest.latent_dim <= manifest.noise_dim:
+        raise BundleRefused(f"manifest.json: latent_dim {manifest.latent_dim}, noise_dim {manifest.noise_dim}")
+    return manifest
+
+
+def _read_golden(folder: Path, manifest: Manifest) -> Golden:
+    try:
+        with np.load(folder / "golden.npz", allow_pickle=False) as arrays:
+            golden = Golden(
+                arrays["noise"],
+                arrays["labels"] if manifest.labels else None,
+                arrays["images"],
+                float(arrays["tolerance"]),
+            )
+    except FileNotFoundError:
+        raise BundleRefused("golden.npz is missing") from None
+    except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged archives
+        raise BundleRefused(f"golden.npz cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
+    expected = (len(golden.noise), manifest.height, manifest.width, manifest.channels)
+    if golden.images.shape != expected or golden.noise.shape[1:] != (manifest.noise_dim,) or not len(golden.noise):
+        raise BundleRefused(f"golden.npz: noise {golden.noise.shape} and images {golden.images.shape} do not fit")
+    return golden

@@ -1,0 +1,147 @@
+"""ImageService: each method resolves the model, checks the request, reserves places, runs graphs and replies.
+
+    message -> find model -> check -> admit -> run -> encode -> message
+
+Errors are raised as ServingError and become statuses in `calls`; streams have a file of their own.
+"""
+
+import numpy as np
+
+from figment.v1 import image_service_pb2 as pb
+from figment.v1.image_service_pb2_grpc import ImageServiceServicer
+from figment.v1.images_pb2 import LatentBatch
+from server import pictures, requests
+from server.batcher import Array, Arrays, Batcher, Place, Rows
+from server.calls import Context
+from server.catalogue import Catalogue, LoadedModel
+from server.interpolation import Latents, lerp, slerp
+from server.limits import Limits
+from server.noise import sample
+from server.requests import Labels
+from server.stages import Stages, timing
+from server.streams import Streams
+
+FLOAT_BYTES = 4
+
+
+class ImageService(ImageServiceServicer):
+    """Drawing, encoding and decoding images."""
+
+    def __init__(
+        self, catalogue: Catalogue, batcher: Batcher, stages: Stages, limits: Limits, streams: Streams
+    ) -> None:
+        self._catalogue = catalogue
+        self._batcher = batcher
+        self._stages = stages
+        self._limits = limits
+        self._streams = streams
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
+        """Draw images."""
+        model = self._catalogue.find(request.model, request.version)
+        limit = self._limits.unary_images(model.image_bytes)
+        drawing = requests.drawing(request, model, limit, beyond="; StreamGenerate gives more")
+        with self._batcher.admit(model.name, drawing.count) as place:
+            return await self._stages.draw(place, drawing, drawing.first_index, drawing.count)
+
+    async def StreamGenerate(  # type: ignore[override]  # the stubs know no methods that read and write by context
+        self, request_iterator: object, context: Context
+    ) -> None:
+        """Answer many Generate requests on one stream."""
+        await self._streams.serve(context)
+
+    async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
+        """Map images to q(z|x)."""
+        model = self._catalogue.find(request.model, request.version)
+        limit = self._limits.unary_images(2 * FLOAT_BYTES * model.manifest.latent_dim)
+        images, labels = _uploaded(request, model, limit)
+        with self._batcher.admit(model.name, len(images)) as place:
+            rows = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
+        return pb.EncodeResponse(
+            mean=_latent_batch(rows.outputs["mean"]),
+            log_variance=_latent_batch(rows.outputs["log_variance"]),
+            timing=timing(rows, 0.0),
+            **_served_by(model),
+        )
+
+    async def Decode(self, request: pb.DecodeRequest, context: Context) -> pb.DecodeResponse:
+        """Map latents to images."""
+        model = self._catalogue.find(request.model, request.version)
+        limit = self._limits.unary_images(model.image_bytes)
+        latents = requests.latents_of("latents", request.latents, model, limit)
+        labels = requests.labels_of("labels", request.labels, len(latents), model)
+        image_format = pictures.check_format(request.format)
+        with self._batcher.admit(model.name, len(latents)) as place:
+            rows = await _decode(place, model, latents, labels)
+        images, encode_s = await self._stages.encode(model, rows.outputs, image_format)
+        return pb.DecodeResponse(images=images, timing=timing(rows, encode_s), **_served_by(model))
+
+    async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
+        """Map images to the images decoded from their means."""
+        model = self._catalogue.find(request.model, request.version)
+        images, labels = _uploaded(request, model, self._limits.unary_images(model.image_bytes))
+        image_format = pictures.check_format(request.format)
+        with self._batcher.admit(model.name, len(images)) as place:
+            encoded = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
+            rows = await _decode(place, model, encoded.outputs["mean"], labels)
+        batch, encode_s = await self._stages.encode(model, rows.outputs, image_format)
+        both = encoded._replace(queue_s=encoded.queue_s + rows.queue_s, compute_s=encoded.compute_s + rows.compute_s)
+        return pb.ReconstructResponse(images=batch, timing=timing(both, encode_s), **_served_by(model))
+
+    async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> pb.InterpolateResponse:
+        """Draw images along the way between two latents."""
+        model = self._catalogue.find(request.model, request.version)
+        limit = self._limits.unary_images(model.image_bytes + FLOAT_BYTES * model.manifest.latent_dim)
+        requests.check_steps(request, limit)
+        labels = requests.labels_of("label", [request.label] if request.HasField("label") else [], request.steps, model)
+        given = [requests.check_endpoint(field, getattr(request, field), model) for field in ("start", "end")]
+        image_format = pictures.check_format(request.format)
+        with self._batcher.admit(model.name, request.steps) as place:
+            ends = [
+                await _drawn_latent(place, model, end.seeded) if latent is None else latent
+                for end, latent in zip((request.start, request.end), given, strict=True)
+            ]
+            between = slerp if request.method == pb.InterpolationMethod.INTERPOLATION_METHOD_SLERP else lerp
+            latents = between(ends[0][0], ends[1][0], request.steps)
+            rows = await _decode(place, model, latents, labels)
+        images, encode_s = await self._stages.encode(model, rows.outputs, image_format)
+        return pb.InterpolateResponse(
+            images=images, latents=_latent_batch(latents), timing=timing(rows, encode_s), **_served_by(model)
+        )
+
+
+def _uploaded(
+    request: pb.EncodeRequest | pb.ReconstructRequest, model: LoadedModel, limit: int
+) -> tuple[pictures.Images, Labels | None]:
+    """The images of a request and their labels, checked."""
+    requests.check_encoder(model)
+    images = pictures.decode(request.images, model.image_shape, limit)
+    return images, requests.labels_of("labels", request.labels, len(images), model)
+
+
+async def _decode(place: Place, model: LoadedModel, latents: Array, labels: Labels | None) -> Rows:
+    graph, name = model.decoder
+    return await place.run(graph, {name: latents, **_labelled(labels)})
+
+
+async def _drawn_latent(place: Place, model: LoadedModel, image: pb.SeededImage) -> Latents:
+    """The latent (1, Z) that Generate draws an image from at truncation 1."""
+    noise, _ = sample(image.seed, image.index, 1, model.manifest.noise_dim, 0)
+    if "prior" not in model.graphs:
+        return noise
+    rows = await place.run(model.graphs["prior"], {"noise": noise})
+    return rows.outputs["latent"].astype(np.float32, copy=False)
+
+
+def _labelled(labels: Labels | None) -> Arrays:
+    return {} if labels is None else {"label": labels}
+
+
+def _latent_batch(latents: Array) -> LatentBatch:
+    count, dim = latents.shape
+    return LatentBatch(count=count, dim=dim, values=latents.astype("<f4", copy=False).tobytes())
+
+
+def _served_by(model: LoadedModel) -> dict[str, str]:
+    """Fields that every reply has."""
+    return {"model": model.name, "version": model.manifest.version, "engine": model.engine}

@@ -1,0 +1,61 @@
+"""How a server is set up: frozen, checked at birth, built once.
+
+Flag `--batch.max-size` is the environment variable FIGMENT_BATCH__MAX_SIZE.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field, model_validator
+
+MIB = 1024 * 1024
+
+
+class BatchSettings(BaseModel, frozen=True, extra="forbid"):
+    """How images are put together for the engine."""
+
+    max_size: int = Field(64, ge=1, le=1024, description="images of one run of the engine at most")
+    sizes: tuple[int, ...] = Field(
+        (), description="sizes that batches are padded to, ascending; none on a CPU, powers of two on CUDA"
+    )
+
+    @model_validator(mode="after")
+    def _sizes_reach_max_size(self) -> "BatchSettings":
+        if self.sizes and (list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] < 1):
+            raise ValueError(f"sizes: got {self.sizes}, allowed are ascending numbers from 1")
+        if self.sizes and self.sizes[-1] != self.max_size:
+            raise ValueError(f"sizes: the last is {self.sizes[-1]}, it must be max_size, {self.max_size}")
+        return self
+
+
+class LimitSettings(BaseModel, frozen=True, extra="forbid"):
+    """What one request may ask for."""
+
+    queue_images: int = Field(8192, ge=1, description="images admitted at once, all requests together")
+    unary_images: int = Field(1024, ge=1, description="images of one unary request")
+    unary_bytes: int = Field(
+        7 * MIB // 2, ge=1, description="raw bytes of one unary reply; gRPC clients refuse more than 4 MiB by default"
+    )
+    stream_images: int = Field(1_000_000, ge=1, description="images of one request on a stream")
+    stream_chunk_bytes: int = Field(MIB, ge=1, description="raw bytes of images in one response on a stream")
+    stream_requests: int = Field(64, ge=1, description="requests in flight on one stream")
+    receive_bytes: int = Field(16 * MIB, ge=1024, description="bytes of one received message")
+
+
+class ServerSettings(BaseModel, frozen=True, extra="forbid"):
+    """Everything that decides how the server behaves."""
+
+    models: Path = Field(Path("models"), description="folder of models that figment export wrote")
+    address: str = Field("127.0.0.1:50051", pattern=r"^.+:\d+$", description="host:port of gRPC; port 0 = any free one")
+    metrics_address: str = Field(
+        "127.0.0.1:9464", pattern=r"^.+:\d+$", description="host:port of /metrics and /healthz; port 0 = any free one"
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="auto: cuda where there is a GPU, else cpu; cuda: fail where there is none"
+    )
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads of the engine; by default all that the process may use"
+    )
+    drain_s: float = Field(30.0, ge=0, description="seconds that admitted requests have to finish after SIGTERM")
+    batch: BatchSettings = BatchSettings()
+    limits: LimitSettings = LimitSettings()
