@@ -1,0 +1,137 @@
+"""The main job as a user does it: train a few steps, export, serve on a free port, generate; by the command's verbs."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export import starter
+from training.sources import load
+
+README = Path(__file__).parent.parent / "README.md"
+FIGMENT = [str(Path(sys.executable).parent / "figment")]
+
+
+def figment(*arguments: str, cwd: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [*FIGMENT, *arguments], cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as the README assumes it: a user's photos, and models trained on digits for a few steps."""
+    home = tmp_path_factory.mktemp("home")
+    pictures = home / "photos"
+    pictures.mkdir()
+    draws = np.random.default_rng(0)
+    for number in range(20):
+        Image.fromarray(draws.integers(0, 256, (40, 48, 3), np.uint8)).save(pictures / f"{number}.jpg")
+    (home / "digits").mkdir()
+    for number, image in enumerate(load("digits", None).images[:3]):
+        Image.fromarray(image[..., 0]).save(home / "digits" / f"{number}.png")
+    for name in starter.STARTERS:
+        family = name.removeprefix("digits-")
+        figment("train", "--data", "digits", "--family", family, "--images", "1280", "--out", f"runs/{name}", cwd=home)
+        figment("export", f"runs/{name}", "--models", "models", cwd=home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    """A server of those models, started by the command."""
+    options = ["--models", "models", "--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    process = subprocess.Popen([*FIGMENT, "serve", *options], cwd=home, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    match = re.match(r"serving digits-gan, digits-hybrid, digits-vae on (\S+),", process.stdout.readline())
+    assert match
+    yield match[1]
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=30) == 0
+    process.stdout.close()
+
+
+def test_what_was_trained_and_exported_is_served_and_drawn(home: Path, address: str):
+    said = figment(
+        "generate",
+        "digits-gan",
+        "--count",
+        "16",
+        "--seed",
+        "7",
+        "--out",
+        "sheet.png",
+        cwd=home,
+        FIGMENT_ADDRESS=address,
+    )
+    assert "repeat with --seed 7" in said
+    with Image.open(home / "sheet.png") as sheet:
+        assert sheet.size[0] == sheet.size[1] >= 4 * 32
+    options = ["--count", "16", "--seed", "7"]
+    figment("generate", "digits-gan", *options, "--out", "a.npy", "--address", address, cwd=home)
+    figment("generate", "digits-gan", *options, "--out", "b.npy", "--address", address, cwd=home)
+    assert np.load(home / "a.npy").shape == (16, 32, 32, 1)
+    assert (home / "a.npy").read_bytes() == (home / "b.npy").read_bytes()
+
+
+def commands_of_the_readme() -> list[str]:
+    blocks = re.findall(r"```(?:sh|console)\n(.*?)```", README.read_text(), re.DOTALL)
+    lines = [line.split("  #")[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.startswith("figment ")]
+
+
+def test_the_readme_shows_every_verb():
+    shown = {shlex.split(command)[1] for command in commands_of_the_readme()}
+    assert {"train", "export", "serve", "generate", "interpolate", "reconstruct", "models"} <= shown
+
+
+@pytest.mark.parametrize("command", commands_of_the_readme())
+def test_every_command_of_the_readme_works(home: Path, address: str, command: str):
+    words = shlex.split(command)[1:]
+    if words[0] == "serve":
+        assert words == ["serve", "--models", "models/"], "the fixture runs this one"
+        return
+    # Trainings are cut short and go where no earlier test's run is; patterns are the shell's business.
+    words = (
+        [
+            str(path.relative_to(home))
+            for word in words
+            for path in ([*sorted(home.glob(word))] if "*" in word else [Path(home / word)])
+        ]
+        if words[0] == "reconstruct"
+        else words
+    )
+    if words[0] == "train":
+        words += ["--images", "256"]
+    figment(*words, cwd=home, FIGMENT_ADDRESS=address)
+
+
+def test_the_readmes_python_runs(home: Path, address: str):
+    (code,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    code = code.replace("Client()", f"Client({address!r})")
+    subprocess.run([sys.executable, "-c", code], cwd=home, check=True)
+
+
+def test_starters_are_made_only_where_nothing_else_is(tmp_path: Path):
+    assert starter.missing_starters(tmp_path / "none") == list(starter.STARTERS)
+    (tmp_path / "digits-vae").mkdir()
+    assert starter.missing_starters(tmp_path) == ["digits-gan", "digits-hybrid"]
+    (tmp_path / "my-faces").mkdir()
+    assert starter.missing_starters(tmp_path) == []
+
+
+def test_starters_are_trained_exported_and_left_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(starter, "STARTERS", {"digits-gan": {"family": "gan", "images": 256}})
+    starter.make_starters(tmp_path, ["digits-gan"])
+    assert (tmp_path / "digits-gan" / "1" / "manifest.json").exists()
+    assert starter.missing_starters(tmp_path) == []

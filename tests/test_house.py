@@ -1,0 +1,22 @@
+"""The lines between the parts of the house hold at run time."""
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("server.command", "torch training export figment_client"),
+        ("figment_client.images", "grpc torch onnxruntime"),
+        ("figment_client.client", "torch onnxruntime server training"),
+        ("training.command", "onnx onnxruntime grpc server"),
+        ("export.command", "server grpc prometheus_client"),
+    ],
+)
+def test_importing_a_part_leaves_the_others_alone(module: str, absent: str):
+    code = f"import sys, {module}; print([name for name in {absent.split()!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
