@@ -5,11 +5,12 @@ BIN := $(VENV)/bin
 MODELS ?= models
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve models test check format protos clean
+.PHONY: help serve models test test-starters check format protos clean
 
 help:
 	@echo "make serve    set up, train the starter models where $(MODELS)/ is empty, serve"
 	@echo "make test     set up, run all tests"
+	@echo "make test-starters   train the starter models where they are missing, judge their digits"
 	@echo "make check    formatting, types, import contracts, protos, stubs, spelling"
 	@echo "make format   format and sort imports"
 	@echo "make protos   generate the stubs in clients/figment/v1 from protos/"
@@ -23,6 +24,9 @@ models: $(VENV)/installed-serve
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+test-starters: $(VENV)/installed-dev models
+	$(BIN)/python -m pytest tests/test_starters.py -m starters -s
 
 check: $(VENV)/installed-dev $(VENV)-protos/installed
 	$(BIN)/ruff check .

@@ -51,7 +51,7 @@ class Engine:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{self.device}")
 
     def load(self, bundle: Bundle) -> dict[str, Session]:
-        """Sessions for all roles of `bundle`, warmed, its golden images checked. Blocks; for any thread but `run`'s.
+        """Sessions for all roles of `bundle`, after the generator has given its golden images. Blocks; for any thread but `run`'s.
 
         Raises: BundleRefused, if onnxruntime cannot run a graph or the images are not the golden ones.
         """
