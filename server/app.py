@@ -33,6 +33,9 @@ from server.streams import Streams
 IMAGE_SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"].full_name
 MODEL_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"].full_name
 
+FAREWELL_S = 0.5
+"""Seconds for the last bytes of answered calls to leave."""
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -62,8 +65,9 @@ class App:
         self._is_ready = False
         self._working: asyncio.Task[None] | None = None
         self._page = MetricsPage(self.metrics, lambda: self._is_ready)
+        self._calls = Calls(self.metrics, self.catalogue.label)
         self._server = aio.server(
-            interceptors=[Calls(self.metrics, self.catalogue.label)],
+            interceptors=[self._calls],
             options=[("grpc.max_receive_message_length", settings.limits.receive_bytes), ("grpc.so_reuseport", 0)],
         )
         add_ImageServiceServicer_to_server(self._images, self._server)
@@ -108,7 +112,12 @@ class App:
         await self._health.enter_graceful_shutdown()
         self.batcher.close("the server is draining: try another one")
         self._streams.drain()
-        await self._server.stop(self.settings.drain_s)
+        # `stop` refuses new calls at once; it would wait for idle Watch and reflection calls too, so once ours are done a
+        # second one cuts it short, with time enough for their last bytes.
+        stopping = asyncio.create_task(self._server.stop(self.settings.drain_s))
+        await self._calls.wait_until_idle(self.settings.drain_s)
+        await self._server.stop(min(FAREWELL_S, self.settings.drain_s))
+        await stopping
         self._page.stop()
         if self._working:
             self._working.cancel()

@@ -59,22 +59,13 @@ class RunsGraphs(Protocol):
         """Run `graph` on the rows of all pieces, in order; called by one task at a time."""
 
 
-class Rows(NamedTuple):
-    """What a request gets back: its rows of each output, and where its time went."""
-
-    outputs: Arrays
-    queue_s: float
-    compute_s: float
-    batch_size: int
-
-
 @dataclass(eq=False)
 class _Request:
     """Rows on their way through the queue: [0, taken) are in a run or done, the rest waits."""
 
     inputs: Arrays
     count: int
-    future: asyncio.Future[Rows]
+    future: asyncio.Future[Arrays]
     queued_s: float
     taken: int = 0
     done: int = 0
@@ -108,16 +99,15 @@ class Batcher:
         self._images_per_s = 1000.0
         metrics.queue_limit_images.set(queue_images)
 
-    @property
-    def max_size(self) -> int:
-        """Rows of one run at most."""
-        return self._max_size
-
-    def admit(self, model: str, images: int) -> "Place":
+    def admit(self, model: str, images: int, *, is_continued: bool = False) -> "Place":
         """Reserve places for `images` images of one request, all or none.
+
+        A request that comes back for its next images, `is_continued`, was admitted with its first: it is not refused.
 
         Raises: Rejected, if they do not fit; Unavailable, once `close` was called.
         """
+        if is_continued:
+            return Place(self, model, images)
         if self._closed:
             self._metrics.rejected.labels(model, "draining").inc()
             raise Unavailable(self._closed)
@@ -200,7 +190,8 @@ class Batcher:
 
     def _observe(self, model: str, size: int, run: Run) -> None:
         self._metrics.batch_images.labels(model).observe(size)
-        self._metrics.images.labels(model).inc(size)
+        if "images" in run.outputs:
+            self._metrics.images.labels(model).inc(size)
         self._metrics.stage_seconds.labels(model, "infer").observe(run.compute_s)
         self._metrics.engine_busy_seconds.labels(self._engine.device).inc(run.compute_s)
         if run.padding:
@@ -209,13 +200,20 @@ class Batcher:
 
 
 class Place:
-    """Room for some images of one request, from admission to the end of its `with` block."""
+    """Room for some images of one request, from admission to the end of its `with` block.
+
+    queue_s, compute_s   seconds that its runs waited and took, summed
+    batch_size           images or latents in the first run that it was part of
+    """
 
     def __init__(self, batcher: Batcher, model: str, images: int) -> None:
         self._batcher = batcher
         self._gauge = batcher._metrics.queue_images.labels(model)
         self._queue_stage = batcher._metrics.stage_seconds.labels(model, "queue")
         self._images = images
+        self.queue_s = 0.0
+        self.compute_s = 0.0
+        self.batch_size = 0
         batcher._admitted_images += images
         self._gauge.inc(images)
 
@@ -228,8 +226,8 @@ class Place:
         self._batcher._admitted_images -= self._images
         self._gauge.dec(self._images)
 
-    async def run(self, graph: Graph, inputs: Arrays) -> Rows:
-        """Rows of `graph` for inputs of N rows each, N at most the images of this place.
+    async def run(self, graph: Graph, inputs: Arrays) -> Arrays:
+        """Outputs of `graph` for inputs of N rows each, N at most the images of this place.
 
         Cancelling the call takes its waiting rows out of the queue.
 
@@ -242,9 +240,12 @@ class Place:
         request = _Request(inputs, count, asyncio.get_running_loop().create_future(), time.monotonic())
         self._batcher._lanes.setdefault(graph, deque()).append(request)
         self._batcher._waiting.set()
-        rows = await request.future
-        self._queue_stage.observe(rows.queue_s)
-        return rows
+        outputs = await request.future
+        self._queue_stage.observe(request.queue_s)
+        self.queue_s += request.queue_s
+        self.compute_s += request.compute_s
+        self.batch_size = self.batch_size or request.batch_size
+        return outputs
 
 
 def _deliver(request: _Request, rows: Arrays, count: int, size: int, run: Run) -> None:
@@ -260,7 +261,7 @@ def _deliver(request: _Request, rows: Arrays, count: int, size: int, run: Run) -
     if request.done == request.count:
         parts = request.parts
         whole = parts[0] if len(parts) == 1 else {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
-        request.future.set_result(Rows(whole, request.queue_s, request.compute_s, request.batch_size))
+        request.future.set_result(whole)
 
 
 def _fail(request: _Request, error: Exception) -> None:

@@ -21,6 +21,8 @@ FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 ROLES = frozenset({"generator", "prior", "decoder", "encoder"})
 MAX_PIXELS = 4096 * 4096
+MAX_TOLERANCE = 8
+"""Grey levels by which golden images may be off at most, whatever a bundle says."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,6 @@ class Bundle:
     graphs: dict[str, bytes]
     """ONNX files of the served variant by role, as they were hashed."""
     golden: Golden
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-        return self.manifest.height, self.manifest.width, self.manifest.channels
 
 
 def read_bundle(folder: Path, variant: str = "fp32") -> Bundle:
@@ -104,17 +101,23 @@ def _read_manifest(folder: Path) -> Manifest:
 def _read_golden(folder: Path, manifest: Manifest) -> Golden:
     try:
         with np.load(folder / "golden.npz", allow_pickle=False) as arrays:
-            golden = Golden(
-                arrays["noise"],
-                arrays["labels"] if manifest.labels else None,
-                arrays["images"],
-                float(arrays["tolerance"]),
-            )
+            noise, images, tolerance = arrays["noise"], arrays["images"], arrays["tolerance"]
+            labels = arrays["labels"] if manifest.labels else None
     except FileNotFoundError:
         raise BundleRefused("golden.npz is missing") from None
     except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged archives
         raise BundleRefused(f"golden.npz cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
-    expected = (len(golden.noise), manifest.height, manifest.width, manifest.channels)
-    if golden.images.shape != expected or golden.noise.shape[1:] != (manifest.noise_dim,) or not len(golden.noise):
-        raise BundleRefused(f"golden.npz: noise {golden.noise.shape} and images {golden.images.shape} do not fit")
-    return golden
+    count = len(images) if images.ndim else 0
+    expected: list[tuple[str, npt.NDArray[np.generic], type[np.generic], tuple[int, ...]]] = [
+        ("noise", noise, np.float32, (count, manifest.noise_dim)),
+        ("images", images, np.uint8, (count, manifest.height, manifest.width, manifest.channels)),
+        ("tolerance", tolerance, np.float32, ()),
+    ]
+    if labels is not None:
+        expected.append(("labels", labels, np.int64, (count,)))
+    for name, array, kind, shape in expected:
+        if array.dtype != kind or array.shape != shape or not count:
+            raise BundleRefused(f"golden.npz: {name} is {array.dtype} {array.shape}, must be {kind.__name__} {shape}")
+    if not 0 <= tolerance <= MAX_TOLERANCE:
+        raise BundleRefused(f"golden.npz: tolerance is {tolerance}, allowed are 0 to {MAX_TOLERANCE}")
+    return Golden(noise, labels, images, float(tolerance))

@@ -6,19 +6,21 @@ The only place that aborts an RPC.
 """
 
 import asyncio
+import contextlib
 import inspect
 import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode, aio
 
-from server.errors import ServingError
+from server.errors import InvalidArgument, ServingError
 from server.metrics import Metrics
 
 REQUEST_ID = "x-request-id"
@@ -31,15 +33,29 @@ else:
     Context, Handler = aio.ServicerContext, grpc.RpcMethodHandler
 
 
+Message = TypeVar("Message")
+
 log = structlog.get_logger()
 
 
 class Calls(aio.ServerInterceptor):
-    """Wraps every method that is one coroutine; not the generators of reflection and of health's Watch."""
+    """Wraps every method that is one coroutine; not the generators of reflection and of health's Watch.
+
+    Messages are parsed inside the wrapping, so that bytes that are no message get an answer like all bad input; a method
+    that reads a stream gets bytes and parses each itself.
+    """
 
     def __init__(self, metrics: Metrics, model_label: Callable[[str], str]) -> None:
         self._metrics = metrics
         self._model_label = model_label
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_until_idle(self, timeout_s: float) -> None:
+        """Return when no wrapped call is in progress, or after `timeout_s`."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), timeout_s)
 
     async def intercept_service(
         self,
@@ -51,14 +67,16 @@ class Calls(aio.ServerInterceptor):
         if handler is None:
             return None
         _, service, method = handler_call_details.method.split("/", 2)
-        codec = handler.request_deserializer, handler.response_serializer
+        serialize = handler.response_serializer
         if inspect.iscoroutinefunction(handler.stream_stream):
-            return grpc.stream_stream_rpc_method_handler(self._observed(handler.stream_stream, service, method), *codec)
+            run = self._observed(handler.stream_stream, None, service, method)
+            return grpc.stream_stream_rpc_method_handler(run, None, serialize)
         if inspect.iscoroutinefunction(handler.unary_unary):
-            return grpc.unary_unary_rpc_method_handler(self._observed(handler.unary_unary, service, method), *codec)
+            run = self._observed(handler.unary_unary, handler.request_deserializer, service, method)
+            return grpc.unary_unary_rpc_method_handler(run, None, serialize)
         return handler
 
-    def _observed(self, run: Any, service: str, method: str) -> Any:
+    def _observed(self, run: Any, parse: Callable[[bytes], Any] | None, service: str, method: str) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:
             started_s = time.monotonic()
             request_id = _request_id(context)
@@ -66,8 +84,13 @@ class Calls(aio.ServerInterceptor):
             context.set_trailing_metadata(((REQUEST_ID, request_id),))
             code = StatusCode.OK
             # Streams observe each of their requests themselves.
-            model = self._model_label(request.model) if hasattr(request, "model") else None
+            model: str | None = None
+            self._running += 1
+            self._idle.clear()
             try:
+                if parse:
+                    request = parsed(parse, request)
+                    model = self._model_label(request.model) if hasattr(request, "model") else None
                 return await run(request, context)
             except ServingError as error:
                 code = error.code
@@ -88,6 +111,9 @@ class Calls(aio.ServerInterceptor):
                     self._metrics.cancelled.labels(model, reason).inc()
                 raise
             finally:
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
                 seconds = time.monotonic() - started_s
                 self._metrics.rpcs_handled.labels(service, method, code.name).inc()
                 self._metrics.rpc_seconds.labels(service, method).observe(seconds)
@@ -95,6 +121,14 @@ class Calls(aio.ServerInterceptor):
                     self._metrics.request_seconds.labels(model, method, code.name).observe(seconds)
 
         return behaviour
+
+
+def parsed(parse: Callable[[bytes], Message], content: bytes) -> Message:
+    """The message in `content`. Raises: InvalidArgument, if it is none."""
+    try:
+        return parse(content)
+    except DecodeError:
+        raise InvalidArgument("message", f"got {len(content)} bytes that are no message of this method") from None
 
 
 def cancellation_code(context: Context) -> StatusCode:

@@ -17,7 +17,7 @@ from figment.v1.manifest_pb2 import Manifest
 from figment.v1.model_service_pb2 import VersionState, VersionStatus
 from server.batcher import Graph
 from server.bundle import NAME, Bundle, read_bundle
-from server.errors import BundleRefused, InvalidArgument, NotFound, Unavailable, quote
+from server.errors import BundleRefused, FailedPrecondition, InvalidArgument, NotFound, Unavailable, quote
 from server.metrics import Metrics
 
 VARIANT = "fp32"
@@ -137,6 +137,11 @@ class Catalogue:
         """The highest version of `name` that can be used; "" where none is."""
         return self._entries[name].default_version
 
+    def family(self, name: str) -> str:
+        """The family of the default version of `name`; "" where no version can be used."""
+        entry = self._entries[name]
+        return entry.loaded[entry.default_version].manifest.family if entry.loaded else ""
+
     def label(self, name: str) -> str:
         """`name` as a metric's label: closed, so unknown names are one value."""
         return name if name in self._entries else "unknown"
@@ -144,7 +149,7 @@ class Catalogue:
     def find(self, name: str, version: str = "") -> LoadedModel:
         """The version asked for, or the default one.
 
-        Raises: InvalidArgument, NotFound, Unavailable.
+        Raises: InvalidArgument, NotFound, FailedPrecondition, Unavailable.
         """
         if not self._is_open:
             raise Unavailable("the server is starting: its models are not loaded yet")
@@ -159,7 +164,7 @@ class Catalogue:
         model = entry.loaded.get(version or entry.default_version)
         if model is None:
             reasons = "; ".join(f"version {s.version}: {s.reason}" for s in self.statuses(name) if s.reason)
-            raise Unavailable(f"{name} {version or '(any version)'} is not loaded: {reasons[:500]}")
+            raise FailedPrecondition(f"{name} {version or '(any version)'} is not loaded: {reasons[:500]}")
         return model
 
 

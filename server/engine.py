@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnxruntime
 
 from server.batcher import Arrays, Graph, Run
@@ -23,6 +24,13 @@ from server.errors import BundleRefused
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
+
+ROLE_OUTPUTS = {
+    "generator": {"images"},
+    "prior": {"latent"},
+    "decoder": {"images"},
+    "encoder": {"mean", "log_variance"},
+}
 
 
 class DeviceMissing(Exception):
@@ -51,7 +59,9 @@ class Engine:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"engine-{self.device}")
 
     def load(self, bundle: Bundle) -> dict[str, Session]:
-        """Sessions for all roles of `bundle`, after the generator has given its golden images. Blocks; for any thread but `run`'s.
+        """Sessions for all roles of `bundle`, warmed, after they have given what the golden noise must give.
+
+        Blocks; for any thread but the engine's.
 
         Raises: BundleRefused, if onnxruntime cannot run a graph or the images are not the golden ones.
         """
@@ -65,7 +75,7 @@ class Engine:
             if session.get_providers()[0] != self.provider:
                 raise BundleRefused(f"{role}: onnxruntime fell back to {session.get_providers()[0]}")
             graphs[role] = Session(name, session, tuple(output.name for output in session.get_outputs()))
-        self._check_golden(graphs["generator"], bundle)
+        self._check_golden(graphs, bundle)
         return graphs
 
     def fingerprint(self, bundle: Bundle, variant: str) -> str:
@@ -94,28 +104,39 @@ class Engine:
         outputs = {name: value[:rows] for name, value in zip(graph.outputs, values, strict=True)}
         return Run(outputs, padding, started_s, time.monotonic() - started_s)
 
-    def _check_golden(self, generator: Session, bundle: Bundle) -> None:
-        golden = bundle.golden
-        inputs: Arrays = {"noise": golden.noise}
+    def _check_golden(self, graphs: dict[str, Session], bundle: Bundle) -> None:
+        """Run every role on the golden noise and what follows from it; the images must be the golden ones."""
+        golden, manifest = bundle.golden, bundle.manifest
+        count = len(golden.noise)
+        expected: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {"images": (golden.images.shape, np.uint8)}
+        expected |= dict.fromkeys(("latent", "mean", "log_variance"), ((count, manifest.latent_dim), np.float32))
+        known: Arrays = {"noise": golden.noise}
         if golden.labels is not None:
-            inputs["label"] = golden.labels
-        try:
-            images = self._run(generator, [inputs]).outputs["images"]
-            for size in self._sizes:
-                self._run(
-                    generator, [{name: np.resize(array, (size, *array.shape[1:])) for name, array in inputs.items()}]
-                )
-        except Exception as error:  # as above
-            raise BundleRefused(f"generator: onnxruntime cannot run the graph: {str(error)[:300]}") from None
-        if images.shape != golden.images.shape or images.dtype != np.uint8:
-            raise BundleRefused(
-                f"generator: gives {images.shape} {images.dtype}, the golden images are {golden.images.shape}"
-            )
-        worst = int(np.abs(images.astype(np.int16) - golden.images).max())
-        if worst > golden.tolerance:
-            raise BundleRefused(
-                f"generator: off the golden images by {worst} grey levels, allowed {golden.tolerance:g}"
-            )
+            known["label"] = golden.labels
+        # In this order each role's inputs are known from those before it.
+        for role in ("generator", "prior", "decoder", "encoder"):
+            if role not in graphs:
+                continue
+            try:
+                inputs = {node.name: known[node.name] for node in graphs[role].session.get_inputs()}
+                for size in self._sizes:
+                    self._run(graphs[role], [{n: np.resize(a, (size, *a.shape[1:])) for n, a in inputs.items()}])
+                outputs = self._run(graphs[role], [inputs]).outputs
+            except Exception as error:  # as above
+                raise BundleRefused(f"{role}: onnxruntime cannot run the graph: {str(error)[:300]}") from None
+            if set(outputs) != ROLE_OUTPUTS[role]:
+                raise BundleRefused(f"{role}: gives {', '.join(outputs)}, must give {', '.join(ROLE_OUTPUTS[role])}")
+            for name, array in outputs.items():
+                shape, dtype = expected[name]
+                if array.shape != shape or array.dtype != dtype:
+                    wanted = f"{np.dtype(dtype)} {shape}"
+                    raise BundleRefused(f"{role}: {name} is {array.dtype} {array.shape}, must be {wanted}")
+            if "images" in outputs:
+                worst = int(np.abs(outputs["images"].astype(np.int16) - golden.images).max())
+                if worst > golden.tolerance:
+                    allowed = f"{golden.tolerance:g}"
+                    raise BundleRefused(f"{role}: off the golden images by {worst} grey levels, allowed {allowed}")
+            known |= outputs
 
     def _options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()

@@ -3,7 +3,7 @@
     ServingError
       InvalidArgument       INVALID_ARGUMENT     BadRequest: field, what came, what is allowed
       NotFound              NOT_FOUND            names the models or versions that there are
-      FailedPrecondition    FAILED_PRECONDITION  the model's family cannot do it
+      FailedPrecondition    FAILED_PRECONDITION  the model's family cannot do it, or its version was refused
       Rejected              RESOURCE_EXHAUSTED   RetryInfo
       Expired               DEADLINE_EXCEEDED
       Unavailable           UNAVAILABLE          starting, draining or stopped

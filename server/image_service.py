@@ -5,13 +5,15 @@
 Errors are raised as ServingError and become statuses in `calls`; streams have a file of their own.
 """
 
+import asyncio
+
 import numpy as np
 
 from figment.v1 import image_service_pb2 as pb
 from figment.v1.image_service_pb2_grpc import ImageServiceServicer
 from figment.v1.images_pb2 import LatentBatch
 from server import pictures, requests
-from server.batcher import Array, Arrays, Batcher, Place, Rows
+from server.batcher import Array, Arrays, Batcher, Place
 from server.calls import Context
 from server.catalogue import Catalogue, LoadedModel
 from server.interpolation import Latents, lerp, slerp
@@ -54,13 +56,13 @@ class ImageService(ImageServiceServicer):
         """Map images to q(z|x)."""
         model = self._catalogue.find(request.model, request.version)
         limit = self._limits.unary_images(2 * FLOAT_BYTES * model.manifest.latent_dim)
-        images, labels = _uploaded(request, model, limit)
+        images, labels = await _uploaded(request, model, limit)
         with self._batcher.admit(model.name, len(images)) as place:
-            rows = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
+            outputs = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
         return pb.EncodeResponse(
-            mean=_latent_batch(rows.outputs["mean"]),
-            log_variance=_latent_batch(rows.outputs["log_variance"]),
-            timing=timing(rows, 0.0),
+            mean=_latent_batch(outputs["mean"]),
+            log_variance=_latent_batch(outputs["log_variance"]),
+            timing=timing(place, 0.0),
             **_served_by(model),
         )
 
@@ -72,21 +74,20 @@ class ImageService(ImageServiceServicer):
         labels = requests.labels_of("labels", request.labels, len(latents), model)
         image_format = pictures.check_format(request.format)
         with self._batcher.admit(model.name, len(latents)) as place:
-            rows = await _decode(place, model, latents, labels)
-        images, encode_s = await self._stages.encode(model, rows.outputs, image_format)
-        return pb.DecodeResponse(images=images, timing=timing(rows, encode_s), **_served_by(model))
+            outputs = await _decode(place, model, latents, labels)
+        images, encode_s = await self._stages.encode(model, outputs, image_format)
+        return pb.DecodeResponse(images=images, timing=timing(place, encode_s), **_served_by(model))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
         """Map images to the images decoded from their means."""
         model = self._catalogue.find(request.model, request.version)
-        images, labels = _uploaded(request, model, self._limits.unary_images(model.image_bytes))
+        images, labels = await _uploaded(request, model, self._limits.unary_images(model.image_bytes))
         image_format = pictures.check_format(request.format)
         with self._batcher.admit(model.name, len(images)) as place:
             encoded = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
-            rows = await _decode(place, model, encoded.outputs["mean"], labels)
-        batch, encode_s = await self._stages.encode(model, rows.outputs, image_format)
-        both = encoded._replace(queue_s=encoded.queue_s + rows.queue_s, compute_s=encoded.compute_s + rows.compute_s)
-        return pb.ReconstructResponse(images=batch, timing=timing(both, encode_s), **_served_by(model))
+            outputs = await _decode(place, model, encoded["mean"], labels)
+        batch, encode_s = await self._stages.encode(model, outputs, image_format)
+        return pb.ReconstructResponse(images=batch, timing=timing(place, encode_s), **_served_by(model))
 
     async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> pb.InterpolateResponse:
         """Draw images along the way between two latents."""
@@ -103,23 +104,26 @@ class ImageService(ImageServiceServicer):
             ]
             between = slerp if request.method == pb.InterpolationMethod.INTERPOLATION_METHOD_SLERP else lerp
             latents = between(ends[0][0], ends[1][0], request.steps)
-            rows = await _decode(place, model, latents, labels)
-        images, encode_s = await self._stages.encode(model, rows.outputs, image_format)
+            outputs = await _decode(place, model, latents, labels)
+        images, encode_s = await self._stages.encode(model, outputs, image_format)
         return pb.InterpolateResponse(
-            images=images, latents=_latent_batch(latents), timing=timing(rows, encode_s), **_served_by(model)
+            images=images, latents=_latent_batch(latents), timing=timing(place, encode_s), **_served_by(model)
         )
 
 
-def _uploaded(
+async def _uploaded(
     request: pb.EncodeRequest | pb.ReconstructRequest, model: LoadedModel, limit: int
 ) -> tuple[pictures.Images, Labels | None]:
-    """The images of a request and their labels, checked."""
+    """The images of a request and their labels, checked; files are decoded in a thread."""
     requests.check_encoder(model)
-    images = pictures.decode(request.images, model.image_shape, limit)
+    if request.images.format == pictures.RAW:
+        images = pictures.decode(request.images, model.image_shape, limit)
+    else:
+        images = await asyncio.to_thread(pictures.decode, request.images, model.image_shape, limit)
     return images, requests.labels_of("labels", request.labels, len(images), model)
 
 
-async def _decode(place: Place, model: LoadedModel, latents: Array, labels: Labels | None) -> Rows:
+async def _decode(place: Place, model: LoadedModel, latents: Array, labels: Labels | None) -> Arrays:
     graph, name = model.decoder
     return await place.run(graph, {name: latents, **_labelled(labels)})
 
@@ -129,8 +133,8 @@ async def _drawn_latent(place: Place, model: LoadedModel, image: pb.SeededImage)
     noise, _ = sample(image.seed, image.index, 1, model.manifest.noise_dim, 0)
     if "prior" not in model.graphs:
         return noise
-    rows = await place.run(model.graphs["prior"], {"noise": noise})
-    return rows.outputs["latent"].astype(np.float32, copy=False)
+    outputs = await place.run(model.graphs["prior"], {"noise": noise})
+    return outputs["latent"].astype(np.float32, copy=False)
 
 
 def _labelled(labels: Labels | None) -> Arrays:

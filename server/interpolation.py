@@ -33,7 +33,8 @@ def slerp(start: Latents, end: Latents, steps: int) -> Latents:
     t = np.linspace(0, 1, steps)[:, None]
     direction = (np.sin((1 - t) * angle) * a / norm_a + np.sin(t * angle) * b / norm_b) / np.sin(angle)
     between = direction * ((1 - t) * norm_a + t * norm_b)
-    return _with_ends(between.astype(np.float32), start, end)
+    largest = np.finfo(np.float32).max
+    return _with_ends(between.clip(-largest, largest).astype(np.float32), start, end)
 
 
 def _with_ends(latents: Latents, start: Latents, end: Latents) -> Latents:

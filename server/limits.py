@@ -15,8 +15,9 @@ class Limits:
         self._max_batch = max_batch
 
     def unary_images(self, row_bytes: int) -> int:
-        """Images of a unary request whose reply takes `row_bytes` for each."""
-        return max(1, min(self._settings.unary_images, self._settings.unary_bytes // row_bytes))
+        """Images of a unary request whose reply takes `row_bytes` for each; one is allowed whatever its size."""
+        settings = self._settings
+        return max(1, min(settings.unary_images, settings.queue_images, settings.unary_bytes // row_bytes))
 
     @property
     def stream_images(self) -> int:

@@ -45,14 +45,14 @@ class Metrics:
         )
         self.stage_seconds = Histogram(
             "figment_stage_seconds",
-            "Time of one stage of a request: sample, queue, infer or encode.",
+            "Time in sample, queue or encode, one for each request or piece of one; in infer, one for each run.",
             ["model", "stage"],
             buckets=LATENCY_BUCKETS,
             registry=registry,
         )
         self.batch_images = Histogram(
             "figment_batch_images",
-            "Images in one run of the engine, padding not counted.",
+            "Images or latents in one run of the engine, padding not counted.",
             ["model"],
             buckets=BATCH_BUCKETS,
             registry=registry,
@@ -70,7 +70,7 @@ class Metrics:
         self.streams_open = Gauge("figment_streams_open", "StreamGenerate calls in progress.", registry=registry)
         self.rejected = Counter(
             "figment_rejected",
-            "Requests refused before anything was computed: queue_full, stream_full or draining.",
+            "Requests refused before anything was computed: queue_full or draining.",
             ["model", "reason"],
             registry=registry,
         )

@@ -30,10 +30,9 @@ class ModelService(ModelServiceServicer):
         )
 
     def _summary(self, name: str) -> pb.ModelSummary:
-        default = self._catalogue.default_version(name)
         return pb.ModelSummary(
             name=name,
-            family=self._catalogue.find(name).manifest.family if default else "",
-            default_version=default,
+            family=self._catalogue.family(name),
+            default_version=self._catalogue.default_version(name),
             versions=self._catalogue.statuses(name),
         )

@@ -25,6 +25,8 @@ _ENCODERS: dict[int, tuple[str, dict[str, object]]] = {
 }
 _FILES = ("PNG", "JPEG", "WEBP")
 _ORIENTATION = 0x0112
+_ON_ITS_SIDE = (5, 6, 7, 8)
+_PNG_BIT_DEPTH = 24  # its place in the file: after signature, chunk header, width and height
 
 
 def check_format(image_format: int) -> int:
@@ -90,14 +92,15 @@ def _decode_one(field: str, file: bytes, shape: tuple[int, int, int]) -> Images:
     try:
         with Image.open(io.BytesIO(file), formats=_FILES) as picture:
             size = picture.size
-            if picture.getexif().get(_ORIENTATION, 1) >= 5:
+            # Looking for EXIF may decode the pixels, so only a picture that has the right number of them gets there.
+            if sorted(size) == sorted((width, height)) and picture.getexif().get(_ORIENTATION) in _ON_ITS_SIDE:
                 size = size[::-1]
             if size != (width, height):
                 raise InvalidArgument(
                     field, f"got an image of {size[0]}x{size[1]} pixels, the model's are {width}x{height}"
                 )
-            if picture.mode.startswith(("I", "F")):
-                raise InvalidArgument(field, f"got pixels of mode {picture.mode}, allowed are 8 bits a channel")
+            if picture.format == "PNG" and file[_PNG_BIT_DEPTH] == 16:
+                raise InvalidArgument(field, "got 16 bits a channel, allowed are 8")
             turned = ImageOps.exif_transpose(picture)
             if turned.has_transparency_data:
                 turned = turned.convert("RGBA")

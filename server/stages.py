@@ -13,7 +13,7 @@ import numpy as np
 from figment.v1.image_service_pb2 import GenerateResponse
 from figment.v1.images_pb2 import ImageBatch, Timing
 from server import pictures
-from server.batcher import Arrays, Place, Rows
+from server.batcher import Arrays, Place
 from server.catalogue import LoadedModel
 from server.metrics import Metrics
 from server.noise import sample, truncate
@@ -33,8 +33,8 @@ class Stages:
         """Images first_index to first_index + count - 1 of a drawing that was admitted."""
         model = drawing.model
         inputs, labels = await self._sample(drawing, first_index, count)
-        rows = await place.run(model.graphs["generator"], inputs)
-        images, encode_s = await self.encode(model, rows.outputs, drawing.image_format)
+        outputs = await place.run(model.graphs["generator"], inputs)
+        images, encode_s = await self.encode(model, outputs, drawing.image_format)
         return GenerateResponse(
             images=images,
             seed=drawing.seed,
@@ -43,7 +43,7 @@ class Stages:
             model=model.name,
             version=model.manifest.version,
             engine=model.engine,
-            timing=timing(rows, encode_s),
+            timing=timing(place, encode_s),
         )
 
     async def encode(self, model: LoadedModel, outputs: Arrays, image_format: int) -> tuple[ImageBatch, float]:
@@ -75,6 +75,6 @@ class Stages:
         return seconds
 
 
-def timing(rows: Rows, encode_s: float) -> Timing:
+def timing(place: Place, encode_s: float) -> Timing:
     """Where the time of a request went."""
-    return Timing(queue_s=rows.queue_s, compute_s=rows.compute_s, encode_s=encode_s, batch_size=rows.batch_size)
+    return Timing(queue_s=place.queue_s, compute_s=place.compute_s, encode_s=encode_s, batch_size=place.batch_size)

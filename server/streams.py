@@ -1,6 +1,6 @@
 """StreamGenerate: many requests on one stream, each answered under its id.
 
-    read -> [answer: check -> admit -> (draw a piece) ...] per request -> outbox -> write
+    read -> [answer: check -> (admit and draw a piece) ...] per request -> outbox -> write
 
 Rules: at most `stream_requests` requests and one chunk ahead of a slow reader are in flight, then reading stops; a
 failed request is one response and the stream goes on; the pieces of one request come in index order and exactly one
@@ -19,7 +19,7 @@ from grpc import StatusCode, aio
 from figment.v1.image_service_pb2 import StreamGenerateRequest, StreamGenerateResponse
 from server import requests
 from server.batcher import Batcher
-from server.calls import Context, cancellation_code
+from server.calls import Context, cancellation_code, parsed
 from server.catalogue import Catalogue
 from server.errors import EngineFailed, Expired, InvalidArgument, ServingError, quote
 from server.limits import Limits
@@ -27,6 +27,9 @@ from server.metrics import Metrics
 from server.stages import Stages
 
 METHOD = "StreamGenerate"
+
+MAX_ID = 128
+"""Characters of an id, which is repeated in every response."""
 
 log = structlog.get_logger()
 
@@ -73,6 +76,10 @@ class _Outgoing:
     held_bytes: int
 
 
+class _ClientGoneError(Exception):
+    """A response could not be written: the client has ended the stream or vanished."""
+
+
 class _Stream:
     """One stream in progress."""
 
@@ -89,14 +96,19 @@ class _Stream:
 
     async def serve(self) -> None:
         """Read and answer; returns when everything that was read is answered and written."""
-        async with asyncio.TaskGroup() as group:
-            writing = group.create_task(self._write_all())
-            async with asyncio.TaskGroup() as answers:
-                self._reading = answers.create_task(self._read_all(answers))
-                if self._is_draining:
-                    self._reading.cancel()
-            self._outbox.put_nowait(None)
-            await writing
+        try:
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(self._write_all())
+                async with asyncio.TaskGroup() as answers:
+                    self._reading = answers.create_task(self._read_all(answers))
+                    if self._is_draining:
+                        self._reading.cancel()
+                self._outbox.put_nowait(None)
+                await writing
+        except BaseExceptionGroup as group_error:
+            if group_error.subgroup(_ClientGoneError):
+                raise asyncio.CancelledError from None
+            raise
 
     def stop_reading(self) -> None:
         """Read no more requests; those that were read are answered."""
@@ -107,14 +119,22 @@ class _Stream:
     async def _read_all(self, answers: asyncio.TaskGroup) -> None:
         while True:
             await self._slots.acquire()
-            message = await self._context.read()
-            if message is aio.EOF:
+            content = await self._context.read()
+            if content is aio.EOF:
                 return
-            answers.create_task(self._answer(message))
+            try:
+                message = parsed(StreamGenerateRequest.FromString, content)
+            except InvalidArgument as error:
+                self._fail("", error, is_new=False)
+            else:
+                answers.create_task(self._answer(message))
 
     async def _write_all(self) -> None:
         while (outgoing := await self._outbox.get()) is not None:
-            await self._context.write(outgoing.response)
+            try:
+                await self._context.write(outgoing.response)
+            except Exception as error:  # grpc names no class for it
+                raise _ClientGoneError from error
             self._ahead.give(outgoing.held_bytes)
             if outgoing.response.last:
                 self._slots.release()
@@ -130,6 +150,8 @@ class _Stream:
         try:
             if not is_new:
                 raise InvalidArgument("id", f"got {quote(message.id)}, which is in flight on this stream already")
+            if len(message.id) > MAX_ID:
+                raise InvalidArgument("id", f"got {len(message.id)} characters, allowed are {MAX_ID}")
             if not (math.isfinite(message.timeout_s) and message.timeout_s >= 0):
                 raise InvalidArgument(
                     "timeout_s", f"got {message.timeout_s}, allowed are 0 (none) and positive numbers"
@@ -138,9 +160,9 @@ class _Stream:
                 await self._draw(message)
         except TimeoutError:
             metrics.cancelled.labels(model, "deadline").inc()
-            code = self._fail(message.id, is_new, Expired(f"timeout_s: {message.timeout_s:g} s have passed"))
+            code = self._fail(message.id, Expired(f"timeout_s: {message.timeout_s:g} s have passed"), is_new)
         except ServingError as error:
-            code = self._fail(message.id, is_new, error)
+            code = self._fail(message.id, error, is_new)
         except asyncio.CancelledError:
             code = cancellation_code(self._context)
             reason = "deadline" if code is StatusCode.DEADLINE_EXCEEDED else "client"
@@ -148,36 +170,39 @@ class _Stream:
             raise
         except Exception:
             log.exception("bug: unexpected exception", method=METHOD)
-            code = self._fail(message.id, is_new, EngineFailed("internal error, logged"))
+            code = self._fail(message.id, EngineFailed("internal error, logged"), is_new)
         finally:
             metrics.request_seconds.labels(model, METHOD, code.name).observe(time.monotonic() - started_s)
 
     async def _draw(self, message: StreamGenerateRequest) -> None:
-        """Check and admit one request, then draw it piece by piece; it holds one piece's places in the queue."""
+        """Check, admit and draw one request, piece by piece.
+
+        A piece takes its bytes before its places in the queue: a reader who is slow holds up nobody else.
+        """
         streams = self._streams
         model = streams.catalogue.find(message.request.model, message.request.version)
         drawing = requests.drawing(message.request, model, streams.limits.stream_images, beyond="")
         piece = min(drawing.count, streams.limits.piece_images(model.image_bytes))
-        with streams.batcher.admit(model.name, piece) as place:
-            for done in range(0, drawing.count, piece):
-                count = min(piece, drawing.count - done)
-                is_last = done + count == drawing.count
-                held_bytes = await self._ahead.take(count * model.image_bytes)
-                try:
+        for done in range(0, drawing.count, piece):
+            count = min(piece, drawing.count - done)
+            held_bytes = await self._ahead.take(count * model.image_bytes)
+            try:
+                with streams.batcher.admit(model.name, count, is_continued=done > 0) as place:
                     response = await streams.stages.draw(place, drawing, drawing.first_index + done, count)
-                except BaseException:
-                    self._ahead.give(held_bytes)
-                    raise
-                if is_last:
-                    self._in_flight.discard(message.id)
-                answer = StreamGenerateResponse(id=message.id, response=response, last=is_last)
-                self._outbox.put_nowait(_Outgoing(answer, held_bytes))
+            except BaseException:
+                self._ahead.give(held_bytes)
+                raise
+            is_last = done + count == drawing.count
+            if is_last:
+                self._in_flight.discard(message.id)
+            answer = StreamGenerateResponse(id=message.id, response=response, last=is_last)
+            self._outbox.put_nowait(_Outgoing(answer, held_bytes))
 
-    def _fail(self, request_id: str, is_new: bool, error: ServingError) -> StatusCode:
+    def _fail(self, request_id: str, error: ServingError, is_new: bool) -> StatusCode:
         """Answer a request with `error`; its id is free again unless an older request has it."""
         if is_new:
             self._in_flight.discard(request_id)
-        answer = StreamGenerateResponse(id=request_id, error=error.message(), last=True)
+        answer = StreamGenerateResponse(id=request_id[:MAX_ID], error=error.message(), last=True)
         self._outbox.put_nowait(_Outgoing(answer, 0))
         return error.code
 

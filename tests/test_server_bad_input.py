@@ -1,6 +1,7 @@
 """Bad input: the status, the field, what came and what is allowed; and it costs nobody else anything."""
 
 import io
+import resource
 import struct
 import zlib
 from collections.abc import Callable
@@ -22,9 +23,9 @@ PNG = ImageFormat.IMAGE_FORMAT_PNG
 GOOD = np.zeros((1, 32, 32, 1), np.uint8)
 
 
-def png(size: tuple[int, int] = (32, 32), mode: str = "L") -> bytes:
+def png(size: tuple[int, int] = (32, 32), mode: str = "L", exif: bytes = b"") -> bytes:
     file = io.BytesIO()
-    Image.new(mode, size).save(file, "PNG")
+    Image.new(mode, size).save(file, "PNG", exif=exif)
     return file.getvalue()
 
 
@@ -122,7 +123,7 @@ CASES: dict[str, tuple[str, Callable[[], Message], str, str]] = {
         "Encode",
         lambda: encode(format=PNG, data=[png(mode="I;16")]),
         "images.data[0]",
-        "8 bits a channel",
+        "got 16 bits a channel, allowed are 8",
     ),
     "one step": ("Interpolate", lambda: interpolate(steps=1), "steps", "got 1, allowed are 2 to"),
     "no end": ("Interpolate", lambda: interpolate(end=pb.Endpoint()), "end", "is required"),
@@ -173,6 +174,34 @@ def test_an_unknown_version_is_answered_with_those_that_there_are(images: ImageS
         images.Generate(pb.GenerateRequest(model="vae", version="2", count=1))
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
     assert "vae has no version '2'; there are 1" in refused.value.details()
+
+
+def test_bytes_that_are_no_message_are_refused_like_all_bad_input(channel: grpc.Channel):
+    generate_bytes = channel.unary_unary("/figment.v1.ImageService/Generate")
+    with pytest.raises(grpc.RpcError) as refused:
+        generate_bytes(b"\xff\xff\xff")
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "message: got 3 bytes that are no message" in refused.value.details()
+    assert dict(refused.value.trailing_metadata())["x-request-id"]
+
+
+def test_an_orientation_that_is_no_number_is_no_orientation(images: ImageServiceStub):
+    entry = struct.pack("<HHI4s", 0x0112, 2, 3, b"up\0\0")  # the tag Orientation, as text
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)
+    batch = ImageBatch(format=PNG, data=[png(exif=exif)])
+    reply = images.Encode(pb.EncodeRequest(model="vae", images=batch))
+    assert reply.mean == images.Encode(pb.EncodeRequest(model="vae", images=upload(GOOD))).mean
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # Pillow's own word on it
+def test_a_huge_picture_in_a_small_file_is_refused_by_its_header(images: ImageServiceStub):
+    file = png((12_000, 12_000))
+    assert len(file) < 200_000
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(grpc.RpcError, match="got an image of 12000x12000"):
+        images.Encode(pb.EncodeRequest(model="vae", images=ImageBatch(format=PNG, data=[file])))
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - started
+    assert grown_kib < 12_000 * 12_000 / 1024 / 2
 
 
 def test_a_request_id_is_kept_if_it_is_printable_and_made_if_not(images: ImageServiceStub):

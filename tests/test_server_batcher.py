@@ -53,8 +53,8 @@ async def batching(engine: DoublingEngine, max_size: int = 4, queue_images: int 
 
 async def ask(batcher: Batcher, graph: Graph, values: Sequence[float]) -> list[float]:
     with batcher.admit(graph.model, len(values)) as place:
-        rows = await place.run(graph, {"x": np.array(values, np.float32)})
-    return rows.outputs["y"].tolist()
+        outputs = await place.run(graph, {"x": np.array(values, np.float32)})
+    return outputs["y"].tolist()
 
 
 async def occupy(engine: DoublingEngine, batcher: Batcher, graph: Graph) -> "asyncio.Task[list[float]]":

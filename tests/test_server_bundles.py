@@ -39,6 +39,17 @@ def change_golden(folder: Path) -> None:
     np.savez(folder / "golden.npz", **arrays)
 
 
+def golden(**changed: np.ndarray) -> Callable[[Path], None]:
+    """Damage that replaces arrays of golden.npz."""
+    return lambda folder: np.savez(folder / "golden.npz", **{**np.load(folder / "golden.npz"), **changed})
+
+
+def encoder_as_decoder(folder: Path) -> None:
+    (folder / "decoder.onnx").write_bytes((folder / "encoder.onnx").read_bytes())
+    entry = graph_entry(folder / "decoder.onnx", "decoder", "fp32", 20)
+    edit(folder, lambda m: m["graphs"]["decoder.onnx"].update(sha256=entry.sha256))
+
+
 def pickle_golden(folder: Path) -> None:
     np.savez(folder / "golden.npz", noise=np.array([{"a": 1}], object), images=np.zeros(1), tolerance=1)
 
@@ -81,6 +92,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no golden images": (lambda f: (f / "golden.npz").unlink(), "golden.npz is missing"),
     "golden images that are not golden": (change_golden, "off the golden images by"),
+    "golden noise of no shape": (golden(noise=np.float32(0)), "golden.npz: noise is float32 ()"),
+    "golden images of text": (golden(images=np.array(["a"])), "golden.npz: noise is float32 (16, 17), must be"),
+    "a tolerance of NaN": (golden(tolerance=np.float32(np.nan)), "tolerance is nan, allowed are 0 to 8"),
+    "a graph of another role": (encoder_as_decoder, "decoder: gives mean, log_variance, must give images"),
     "a pickle": (pickle_golden, "golden.npz cannot be read"),
     "no graph at all": (no_graph, "onnxruntime cannot load the graph"),
     "weights outside of the bundle": (data_outside, "onnxruntime cannot load the graph"),
@@ -105,7 +120,7 @@ def test_a_damaged_bundle_is_refused_with_its_reason(folder: Path, damage: str):
             ImageServiceStub(channel).Generate(pb.GenerateRequest(model="vae", count=1))
         listed = ModelServiceStub(channel).ListModels(model_service_pb2.ListModelsRequest())
     assert good.images.count == 1
-    assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert reason in refused.value.details()
     (vae,) = [model for model in listed.models if model.name == "vae"]
     assert vae.default_version == ""
@@ -137,7 +152,7 @@ def test_what_is_no_version_is_no_model(folder: Path):
 def test_a_bundle_in_order_is_read(models: Path):
     bundle = read_bundle(models / "vae" / "1")
     assert set(bundle.graphs) == {"generator", "prior", "decoder", "encoder"}
-    assert bundle.image_shape == (32, 32, 1)
+    assert bundle.golden.images.shape == (16, 32, 32, 1)
 
 
 def test_a_variant_that_a_bundle_does_not_have_is_refused(models: Path):

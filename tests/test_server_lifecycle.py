@@ -114,8 +114,17 @@ def test_metrics_have_the_values_of_the_calls_that_were_made(models: Path):
         assert value(seconds, {"model": "vae", "method": "StreamGenerate", "code": "INVALID_ARGUMENT"}) == 1
         assert value("figment_images_total", {"model": "gan"}) == 6
         assert value("figment_images_total", {"model": "vae"}) == 70
-        assert value("figment_batch_images_sum", {"model": "vae"}) == 70
-        assert value("figment_batch_images_count", {"model": "vae"}) == 2
+        stub.Interpolate(
+            pb.InterpolateRequest(
+                model="vae",
+                start=pb.Endpoint(seeded=pb.SeededImage(seed=1)),
+                end=pb.Endpoint(seeded=pb.SeededImage(seed=2)),
+                steps=4,
+            )
+        )
+        assert value("figment_images_total", {"model": "vae"}) == 74
+        assert value("figment_batch_images_sum", {"model": "vae"}) == 70 + 1 + 1 + 4
+        assert value("figment_batch_images_count", {"model": "vae"}) == 2 + 3
         for stage in ("sample", "queue", "infer", "encode"):
             assert value("figment_stage_seconds_count", {"model": "gan", "stage": stage}) == 3
         assert value("figment_queue_images", {"model": "gan"}) == 0
@@ -204,6 +213,14 @@ def test_a_gpu_that_is_not_there_is_a_loud_error():
 
 def test_the_engine_uses_no_more_threads_than_the_process_may():
     assert 1 <= usable_cpus() <= len(os.sched_getaffinity(0))
+
+
+async def test_an_idle_watch_does_not_hold_up_a_stop(models: Path):
+    settings = ServerSettings(models=models, address="127.0.0.1:0", metrics_address="127.0.0.1:0", drain_s=60)
+    async with serving(settings) as app, grpc.aio.insecure_channel(app.address) as channel:
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await asyncio.wait_for(app.stop(), 30)
 
 
 def test_sigterm_drains_and_ends_with_status_0(models: Path):

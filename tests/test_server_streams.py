@@ -101,6 +101,23 @@ def test_a_request_out_of_time_is_an_error_and_the_stream_goes_on(images: ImageS
     assert by_id["odd"][0].error.field == "timeout_s"
 
 
+def test_a_long_id_is_refused_and_cut(images: ImageServiceStub):
+    (answer,) = images.StreamGenerate(iter([ask("x" * 10_000)]))
+    assert (answer.error.field, answer.id) == ("id", "x" * 128)
+
+
+async def test_bytes_that_are_no_message_are_an_error_and_the_stream_goes_on(models: Path):
+    async with served(models) as (app, _), aio.insecure_channel(app.address) as channel:
+        parse = pb.StreamGenerateResponse.FromString
+        stream = channel.stream_stream("/figment.v1.ImageService/StreamGenerate", response_deserializer=parse)()
+        await stream.write(b"\xff\xff\xff")
+        await stream.write(ask("good").SerializeToString())
+        await stream.done_writing()
+        by_id = {message.id: message for message in [await stream.read(), await stream.read()]}
+        assert by_id[""].error.field == "message"
+        assert by_id["good"].response.images.count == 1
+
+
 def test_a_full_queue_is_an_error_of_the_request_with_a_time_to_come_again(models: Path):
     with (
         running_server(models, limits=LimitSettings(queue_images=2)) as app,
@@ -142,6 +159,34 @@ async def test_a_slow_reader_holds_up_its_own_stream_after_a_chunk_or_two(models
         quick = await stub.Generate(pb.GenerateRequest(model="gan", count=1))
         assert quick.images.count == 1
         stream.cancel()
+
+
+async def test_readers_that_stand_still_hold_no_place_in_the_queue(models: Path):
+    async with served(models, queue_images=64, stream_chunk_bytes=64 * 1024) as (app, stub):
+        still = [stub.StreamGenerate() for _ in range(3)]
+        for stream in still:
+            for number in range(64):
+                await stream.write(ask(str(number), count=1_000_000))
+        assert await settled(app, "figment_queue_images", {"model": "gan"}) == 0
+        assert (await stub.Generate(pb.GenerateRequest(model="gan", count=64))).images.count == 64
+        for stream in still:
+            stream.cancel()
+
+
+async def test_a_client_that_vanishes_is_a_cancellation_and_no_bug(models: Path):
+    async with served(models) as (app, stub):
+        for _ in range(20):
+            channel = aio.insecure_channel(app.address)
+            stream = ImageServiceStub(channel).StreamGenerate()
+            await stream.write(ask("bulk", count=1_000_000))
+            await stream.read()
+            await channel.close()
+        assert await settled(app, "figment_streams_open", {}) == 0
+        labels = {"grpc_service": "figment.v1.ImageService", "grpc_method": "StreamGenerate"}
+        value = app.metrics.registry.get_sample_value
+        assert value("grpc_server_handled_total", {**labels, "grpc_code": "CANCELLED"}) == 20
+        assert value("grpc_server_handled_total", {**labels, "grpc_code": "INTERNAL"}) is None
+        assert (await stub.Generate(pb.GenerateRequest(model="gan", count=1))).images.count == 1
 
 
 async def test_a_cancelled_stream_frees_all_its_places(models: Path):

@@ -4,7 +4,8 @@ isort:skip_file
 Drawing, encoding and decoding images with the models that the server holds.
 
 Failures carry a google.rpc.Status with details: INVALID_ARGUMENT with BadRequest (field, what came, what is allowed),
-NOT_FOUND (model or version, with those that there are), FAILED_PRECONDITION (the model's family cannot do it),
+NOT_FOUND (model or version, with those that there are), FAILED_PRECONDITION (the model's family cannot do it, or
+its version was refused),
 RESOURCE_EXHAUSTED with RetryInfo (queue full), DEADLINE_EXCEEDED, UNAVAILABLE (starting or draining).
 """
 
@@ -178,7 +179,7 @@ class StreamGenerateRequest(_message.Message):
     REQUEST_FIELD_NUMBER: _builtins.int
     TIMEOUT_S_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Names the request in its responses; must not be in flight on this stream already."""
+    """Names the request in its responses, at most 128 characters; must not be in flight on this stream already."""
     timeout_s: _builtins.float
     """Seconds after which the request is given up with DEADLINE_EXCEEDED; 0 = none."""
     @_builtins.property

@@ -4,7 +4,8 @@ isort:skip_file
 Drawing, encoding and decoding images with the models that the server holds.
 
 Failures carry a google.rpc.Status with details: INVALID_ARGUMENT with BadRequest (field, what came, what is allowed),
-NOT_FOUND (model or version, with those that there are), FAILED_PRECONDITION (the model's family cannot do it),
+NOT_FOUND (model or version, with those that there are), FAILED_PRECONDITION (the model's family cannot do it, or
+its version was refused),
 RESOURCE_EXHAUSTED with RetryInfo (queue full), DEADLINE_EXCEEDED, UNAVAILABLE (starting or draining).
 """
 
