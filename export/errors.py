@@ -1,13 +1,15 @@
 """Errors of the export.
 
-ExportError
-  ParityError     a graph does not do what the trained networks do
-  BundleError     a bundle cannot be written
+    ExportError
+      ParityError     a graph does not do what the trained networks do
+      BundleError     a bundle cannot be written
+
+Whichever is raised, nothing was published.
 """
 
 
 class ExportError(Exception):
-    """Nothing was published; the message says why."""
+    """The export stopped; the message says why."""
 
 
 class ParityError(ExportError):

@@ -1,8 +1,8 @@
 """The three starter models: trained on scikit-learn's digits, exported, two at a time on two CPU cores.
 
-STARTERS - models that are there -> [process: train -> export] ... -> models folder
+    STARTERS - models that are there -> [process: train -> export] ... -> models folder
 
-python -m export.starter models
+Run as `python -m export.starter models`, as `make serve` does; where no starter is missing it does nothing, at once.
 """
 
 import os

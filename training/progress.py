@@ -1,6 +1,8 @@
 """A progress line for each training: bar, images, rate and time left.
 
-train(settings, report) -> Progress -> a line on the terminal
+    train(settings, report) -> Progress -> a line on the terminal
+
+Knows rich, not what is trained.
 """
 
 from collections.abc import Iterator
