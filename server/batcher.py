@@ -172,7 +172,9 @@ class Batcher:
         inputs = [{name: a[piece.start : piece.stop] for name, a in piece.request.inputs.items()} for piece in pieces]
         try:
             run = await self._engine.run(graph, inputs)
-        except Exception as error:  # whatever the runtime raised, the queue goes on
+            self._deliver(pieces, size, run)
+            self._observe(graph.model, size, run)
+        except Exception as error:  # whatever the runtime raised or returned, the queue goes on
             log.exception("run failed", model=graph.model, images=size)
             for piece in pieces:
                 _fail(piece.request, EngineFailed(f"the engine failed on a batch of {size}: {type(error).__name__}"))
@@ -181,12 +183,23 @@ class Batcher:
             for piece in pieces:
                 _fail(piece.request, Unavailable("the server has stopped"))
             raise
-        self._observe(graph.model, size, run)
+
+    def _deliver(self, pieces: list[_Piece], size: int, run: Run) -> None:
+        """Give each request its rows of a run of `size` rows, and its answer with the last of them."""
         row = 0
         for request, start, stop in pieces:
             rows = {name: array[row : row + stop - start] for name, array in run.outputs.items()}
             row += stop - start
-            _deliver(request, rows, stop - start, size, run)
+            if request.future.done():
+                continue
+            if not request.parts:
+                request.queue_s = run.started_s - request.queued_s
+                request.batch_size = size
+            request.parts.append(rows)
+            request.compute_s += run.compute_s
+            request.done += stop - start
+            if request.done == request.count:
+                request.future.set_result(_joined(request.parts))
 
     def _observe(self, model: str, size: int, run: Run) -> None:
         self._metrics.batch_images.labels(model).observe(size)
@@ -248,20 +261,8 @@ class Place:
         return outputs
 
 
-def _deliver(request: _Request, rows: Arrays, count: int, size: int, run: Run) -> None:
-    """Give a request the rows of one run, and its answer with the last of them."""
-    if request.future.done():
-        return
-    if not request.parts:
-        request.queue_s = run.started_s - request.queued_s
-        request.batch_size = size
-    request.parts.append(rows)
-    request.done += count
-    request.compute_s += run.compute_s
-    if request.done == request.count:
-        parts = request.parts
-        whole = parts[0] if len(parts) == 1 else {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
-        request.future.set_result(whole)
+def _joined(parts: list[Arrays]) -> Arrays:
+    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _fail(request: _Request, error: Exception) -> None:

@@ -6,7 +6,6 @@ A version that cannot be loaded is kept with its reason; the others are served.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -89,7 +88,7 @@ class Catalogue:
         self._entries: dict[str, _Entry] = {}
         self._is_open = False
 
-    def load_all(self, done: Callable[[LoadedModel], None] = lambda model: None) -> None:
+    def load_all(self) -> None:
         """Load every version in the folder, then answer `find`. Blocks; for a thread."""
         for path in sorted(self._folder.glob("*/*")):
             if not path.is_dir() or not re.fullmatch("[1-9][0-9]*", path.name) or not NAME.fullmatch(path.parent.name):

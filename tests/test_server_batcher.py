@@ -156,6 +156,20 @@ async def test_a_failed_run_ends_its_requests_and_not_the_queue():
         assert await ask(batcher, graph, [1]) == [2]
 
 
+async def test_a_run_that_returns_nonsense_ends_its_requests_and_not_the_queue():
+    class Confused(DoublingEngine):
+        async def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
+            run = await super().run(graph, pieces)
+            return run if len(self.batches) > 1 else run._replace(outputs={"y": np.float32(1)})
+
+    engine, graph = Confused(), NamedGraph()
+    engine.gate.set()
+    async with batching(engine) as batcher:
+        with pytest.raises(EngineFailed, match="batch of 2"):
+            await ask(batcher, graph, [1, 2])
+        assert await ask(batcher, graph, [1]) == [2]
+
+
 async def test_a_closed_queue_finishes_what_it_admitted_and_admits_no_more():
     engine, graph = DoublingEngine(), NamedGraph()
     async with batching(engine) as batcher:
