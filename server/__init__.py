@@ -1,1 +1,6 @@
 """Bundles -> images by gRPC: dynamic batching on onnxruntime, limits, metrics."""
+
+import os
+
+# gRPC's listener on its event engine wakes threads of its own for each call; without them a call costs a tenth less CPU.
+os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")

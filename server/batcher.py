@@ -1,42 +1,34 @@
 """Group waiting rows into batches and hand each request its own.
 
-    admit() -> Place.run() -> _lanes -> _take_batch() -> engine.run() -> each request's future
+    event loop: submit() -> Turns          worker thread: Turns -> batch -> engine.run()          event loop: finish()
 
-One task, `work`, owns the queue. A batch is what piled up while the last one ran, up to `max_size` rows of one graph;
-the engine never idles while something waits. A request of more rows than fit takes turns with the others, piece by
-piece. Admission counts images; a place is free again as soon as its block is left, whatever ended it.
-Knows numpy and asyncio, not gRPC or onnxruntime.
+Any number of worker threads, of one engine or several, take from one queue the moment they are free: a batch is what
+piled up meanwhile, so no engine waits while rows do, and no busy event loop stands between two runs. There is one
+exception: while the event loop is busy taking in more requests, a batch that is too small to be worth a run is left to
+grow, until it is worth it or the event loop has nothing more to do. Both want the interpreter, so a small run would only
+hold up the requests that could have been part of it.
+The queue is guarded by one lock; what a run gave is dealt out in the event loop.
+Knows numpy, threads and asyncio, not gRPC or onnxruntime.
 """
 
 import asyncio
+import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from types import TracebackType
-from typing import NamedTuple, Protocol, Self
+from collections.abc import Callable, Hashable, Sequence
+from queue import SimpleQueue
+from typing import NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import structlog
 
-from server.errors import EngineFailed, Rejected, Unavailable
+from server.errors import EngineFailed, Unavailable
 from server.metrics import Metrics
+from server.turns import Arrays, Graph, Piece, Request, Turns
+
+QUIET_ROUNDS = 10
+"""Rounds of the event loop in which no request is submitted until it counts as idle; some 50 us where it is."""
 
 log = structlog.get_logger()
-
-
-Array = npt.NDArray[np.generic]
-Arrays = dict[str, Array]
-"""Inputs or outputs of a graph by name; rows are the first axis."""
-
-
-class Graph(Protocol):
-    """Something that an engine can run; compared by identity."""
-
-    @property
-    def model(self) -> str:
-        """Name of the model that it belongs to."""
 
 
 class Run(NamedTuple):
@@ -49,222 +41,216 @@ class Run(NamedTuple):
 
 
 class RunsGraphs(Protocol):
-    """What the batcher needs of an engine."""
+    """What the batcher needs of an engine; both methods are called by its worker threads."""
 
     @property
     def device(self) -> str:
         """Name of the device."""
 
-    async def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
-        """Run `graph` on the rows of all pieces, in order; called by one task at a time."""
+    def enough(self, graph: Graph) -> int:
+        """Rows that are worth a run even if more are about to come."""
 
+    def rows(self, graph: Graph, waiting: int, idle: int) -> int:
+        """How many of the rows that wait to run now, while `idle` more workers have nothing to do."""
 
-@dataclass(eq=False)
-class _Request:
-    """Rows on their way through the queue: [0, taken) are in a run or done, the rest waits."""
-
-    inputs: Arrays
-    count: int
-    future: asyncio.Future[Arrays]
-    queued_s: float
-    taken: int = 0
-    done: int = 0
-    parts: list[Arrays] = field(default_factory=list)
-    queue_s: float = 0.0
-    compute_s: float = 0.0
-    batch_size: int = 0
-
-
-class _Piece(NamedTuple):
-    """Rows start to stop of a request, in the batch being formed."""
-
-    request: _Request
-    start: int
-    stop: int
+    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
+        """Run `graph` on the rows of all pieces, in order."""
 
 
 class Batcher:
-    """The queue in front of one engine."""
+    """The queue in front of the engines of one process; to be made and used in its event loop."""
 
-    def __init__(self, engine: RunsGraphs, metrics: Metrics, max_size: int, queue_images: int) -> None:
-        self._engine = engine
+    def __init__(self, metrics: Metrics, turns: Turns) -> None:
         self._metrics = metrics
-        self._max_size = max_size
-        self._queue_images = queue_images
-        self._admitted_images = 0
-        self._closed: str | None = None
-        self._stopped = False
-        self._lanes: OrderedDict[Graph, deque[_Request]] = OrderedDict()
-        self._waiting = asyncio.Event()
-        self._images_per_s = 1000.0
-        metrics.queue_limit_images.set(queue_images)
+        self._turns = turns
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._is_gathering = False
+        self._quiet_rounds = 0
+        self._doorbell: SimpleQueue[None] = SimpleQueue()
+        self._engines: list[RunsGraphs] = []
+        self._workers: list[threading.Thread] = []
+        self._stopped: str | None = None
+        self._failed = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
-    def admit(self, model: str, images: int, *, is_continued: bool = False) -> "Place":
-        """Reserve places for `images` images of one request, all or none.
+    def start(self, engine: RunsGraphs, workers: int = 1) -> None:
+        """Begin to run batches on `engine`, in threads of their own."""
+        self._engines.append(engine)
+        for number in range(workers):
+            name = f"engine-{engine.device}-{number}"
+            worker = threading.Thread(target=self._work, args=(engine,), name=name, daemon=True)
+            self._workers.append(worker)
+            worker.start()
 
-        A request that comes back for its next images, `is_continued`, was admitted with its first: it is not refused.
+    def submit(
+        self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Arrays | Exception], None]
+    ) -> Request:
+        """Queue N rows; `finish` is called once, by the event loop, with the outputs or the error.
 
-        Raises: Rejected, if they do not fit; Unavailable, once `close` was called.
-        """
-        if is_continued:
-            return Place(self, model, images)
-        if self._closed:
-            self._metrics.rejected.labels(model, "draining").inc()
-            raise Unavailable(self._closed)
-        if self._admitted_images + images > self._queue_images:
-            self._metrics.rejected.labels(model, "queue_full").inc()
-            raise Rejected(
-                f"the queue is full: {self._admitted_images} of {self._queue_images} images are admitted, "
-                f"{images} more do not fit",
-                retry_after_s=max(0.01, self._admitted_images / self._images_per_s),
-            )
-        return Place(self, model, images)
-
-    def close(self, reason: str) -> None:
-        """Admit nothing more; what was admitted goes on."""
-        self._closed = reason
-
-    async def work(self) -> None:
-        """Run batches until cancelled; then everything that still waits ends as unavailable."""
-        try:
-            while True:
-                await self._waiting.wait()
-                graph, pieces = self._take_batch()
-                if graph is None:
-                    self._waiting.clear()
-                    continue
-                await self._run_batch(graph, pieces)
-        except Exception:
-            log.exception("bug: the queue's task has ended")
-            raise
-        finally:
-            self._stopped = True
-            self.close("the server has stopped")
-            for lane in self._lanes.values():
-                for request in lane:
-                    _fail(request, Unavailable("the server has stopped"))
-            self._lanes.clear()
-
-    def _take_batch(self) -> tuple[Graph | None, list[_Piece]]:
-        """The next batch: of the graph whose turn it is, from its requests in turn."""
-        while self._lanes:
-            graph, lane = self._lanes.popitem(last=False)
-            pieces: list[_Piece] = []
-            room = self._max_size
-            while lane and room:
-                request = lane.popleft()
-                if request.future.done():
-                    continue
-                stop = min(request.count, request.taken + room)
-                pieces.append(_Piece(request, request.taken, stop))
-                room -= stop - request.taken
-                request.taken = stop
-                if stop < request.count:
-                    lane.append(request)
-            if lane:
-                self._lanes[graph] = lane
-            if pieces:
-                return graph, pieces
-        return None, []
-
-    async def _run_batch(self, graph: Graph, pieces: list[_Piece]) -> None:
-        size = sum(piece.stop - piece.start for piece in pieces)
-        inputs = [{name: a[piece.start : piece.stop] for name, a in piece.request.inputs.items()} for piece in pieces]
-        try:
-            run = await self._engine.run(graph, inputs)
-            self._deliver(pieces, size, run)
-            self._observe(graph.model, size, run)
-        except Exception as error:  # whatever the runtime raised or returned, the queue goes on
-            log.exception("run failed", model=graph.model, images=size)
-            for piece in pieces:
-                _fail(piece.request, EngineFailed(f"the engine failed on a batch of {size}: {type(error).__name__}"))
-            return
-        except asyncio.CancelledError:
-            for piece in pieces:
-                _fail(piece.request, Unavailable("the server has stopped"))
-            raise
-
-    def _deliver(self, pieces: list[_Piece], size: int, run: Run) -> None:
-        """Give each request its rows of a run of `size` rows, and its answer with the last of them."""
-        row = 0
-        for request, start, stop in pieces:
-            rows = {name: array[row : row + stop - start] for name, array in run.outputs.items()}
-            row += stop - start
-            if request.future.done():
-                continue
-            if not request.parts:
-                request.queue_s = run.started_s - request.queued_s
-                request.batch_size = size
-            request.parts.append(rows)
-            request.compute_s += run.compute_s
-            request.done += stop - start
-            if request.done == request.count:
-                request.future.set_result(_joined(request.parts))
-
-    def _observe(self, model: str, size: int, run: Run) -> None:
-        self._metrics.batch_images.labels(model).observe(size)
-        if "images" in run.outputs:
-            self._metrics.images.labels(model).inc(size)
-        self._metrics.stage_seconds.labels(model, "infer").observe(run.compute_s)
-        self._metrics.engine_busy_seconds.labels(self._engine.device).inc(run.compute_s)
-        if run.padding:
-            self._metrics.padding_images.labels(model).inc(run.padding)
-        self._images_per_s = 0.9 * self._images_per_s + 0.1 * size / max(run.compute_s, 1e-6)
-
-
-class Place:
-    """Room for some images of one request, from admission to the end of its `with` block.
-
-    queue_s, compute_s   seconds that its runs waited and took, summed
-    batch_size           images or latents in the first run that it was part of
-    """
-
-    def __init__(self, batcher: Batcher, model: str, images: int) -> None:
-        self._batcher = batcher
-        self._gauge = batcher._metrics.queue_images.labels(model)
-        self._queue_stage = batcher._metrics.stage_seconds.labels(model, "queue")
-        self._images = images
-        self.queue_s = 0.0
-        self.compute_s = 0.0
-        self.batch_size = 0
-        batcher._admitted_images += images
-        self._gauge.inc(images)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._batcher._admitted_images -= self._images
-        self._gauge.dec(self._images)
-
-    async def run(self, graph: Graph, inputs: Arrays) -> Arrays:
-        """Outputs of `graph` for inputs of N rows each, N at most the images of this place.
-
-        Cancelling the call takes its waiting rows out of the queue.
-
-        Raises: EngineFailed, Unavailable.
+        Errors: EngineFailed, Unavailable.
         """
         count = len(next(iter(inputs.values())))
-        assert 0 < count <= self._images, "rows were admitted before"
-        if self._batcher._stopped:
-            raise Unavailable("the server has stopped")
-        request = _Request(inputs, count, asyncio.get_running_loop().create_future(), time.monotonic())
-        self._batcher._lanes.setdefault(graph, deque()).append(request)
-        self._batcher._waiting.set()
-        outputs = await request.future
-        self._queue_stage.observe(request.queue_s)
-        self.queue_s += request.queue_s
-        self.compute_s += request.compute_s
-        self.batch_size = self.batch_size or request.batch_size
-        return outputs
+        request = Request(graph, inputs, count, caller, finish, time.monotonic())
+        if self._stopped:
+            self._loop.call_soon(_end, request, Unavailable(self._stopped))
+            return request
+        with self._lock:
+            self._turns.add(request)
+        self._quiet_rounds = 0
+        if not self._is_gathering:
+            self._is_gathering = True
+            self._loop.call_soon(self._gather)
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """Give a request up: it is never finished, and what waits of it never runs."""
+        if not request.is_ended:
+            with self._lock:
+                self._turns.remove(request)
+
+    async def failed(self) -> None:
+        """Return when a worker has ended by itself, which only a bug can cause."""
+        await self._failed.wait()
+
+    async def stop(self, reason: str) -> None:
+        """End the workers after their runs; every request that is not finished by then ends as unavailable."""
+        with self._lock:
+            self._stopped = reason
+            waiting = list(self._turns.waiting())
+        for _ in self._workers:
+            self._doorbell.put(None)
+        await asyncio.gather(*(asyncio.to_thread(worker.join) for worker in self._workers))
+        # The last runs were dealt out by callbacks that the loop got before this task.
+        await asyncio.sleep(0)
+        for request in waiting:
+            _end(request, Unavailable(reason))
+
+    def _gather(self) -> None:
+        """Called in each round of the event loop until what was submitted is enough, or nothing more comes; then it runs."""
+        self._quiet_rounds += 1
+        with self._lock:
+            if self._engines and self._quiet_rounds < QUIET_ROUNDS and not self._is_enough(self._engines[0]):
+                self._loop.call_soon(self._gather)
+                return
+            self._is_gathering = False
+            self._ring()
+
+    def _is_enough(self, engine: RunsGraphs) -> bool:
+        """Whether any graph's rows are worth a run; holds the lock."""
+        return any(rows >= engine.enough(graph) for graph, rows in self._turns.waiting_rows())
+
+    def _ring(self) -> None:
+        """Wake a worker that sleeps, if there is one; holds the lock."""
+        if self._idle:
+            self._idle -= 1
+            self._doorbell.put(None)
+
+    def _work(self, engine: RunsGraphs) -> None:
+        """One worker's life: sleep while nothing waits, run batches otherwise."""
+        try:
+            while not self._stopped:
+                with self._lock:
+                    batch = self._take(engine)
+                    if batch is None:
+                        self._idle += 1
+                if batch is None:
+                    self._doorbell.get()
+                else:
+                    result = self._run(engine, *batch)
+                    self._loop.call_soon_threadsafe(self._deal_out, engine.device, *batch, result)
+        except Exception:
+            log.exception("bug: a worker of the queue has ended")
+            self._loop.call_soon_threadsafe(self._failed.set)
+
+    def _take(self, engine: RunsGraphs) -> tuple[Graph, list[Piece]] | None:
+        """The next batch, if anything waits; holds the lock."""
+        turn = self._turns.next_graph()
+        if turn is None or (self._is_gathering and not self._is_enough(engine)):
+            return None
+        graph, waiting = turn
+        rows = engine.rows(graph, waiting, self._idle)
+        pieces = self._turns.take(graph, rows)
+        if self._turns.next_graph():
+            self._ring()
+        return graph, pieces
+
+    def _run(self, engine: RunsGraphs, graph: Graph, pieces: list[Piece]) -> Run | Exception:
+        started_s = time.monotonic()
+        inputs = [{name: a[piece.start : piece.stop] for name, a in piece.request.inputs.items()} for piece in pieces]
+        try:
+            result: Run | Exception = engine.run(graph, inputs)
+        except Exception as error:  # whatever the runtime raised, the queue goes on
+            result = error
+        with self._lock:
+            self._turns.spend(graph.model, time.monotonic() - started_s)
+        return result
+
+    def _deal_out(self, device: str, graph: Graph, pieces: list[Piece], result: Run | Exception) -> None:
+        """Give each request its rows of a run, and its answer with the last of them."""
+        size = sum(piece.stop - piece.start for piece in pieces)
+        try:
+            if isinstance(result, Exception):
+                raise result
+            _check_rows(result.outputs, size)
+        except Exception as error:
+            log.error("run failed", model=graph.model, images=size, exc_info=error)
+            for piece in pieces:
+                problem = f"the engine failed on a batch of {size}: {type(error).__name__}"
+                self._end_queued(piece.request, EngineFailed(problem))
+            return
+        self._observe(device, graph.model, size, result)
+        row = 0
+        for request, start, stop in pieces:
+            rows = {name: array[row : row + stop - start] for name, array in result.outputs.items()}
+            row += stop - start
+            if not request.is_ended:
+                self._give(request, start, rows, size, result)
+
+    def _give(self, request: Request, start: int, rows: Arrays, size: int, run: Run) -> None:
+        """Give a request rows start and on of its outputs; runs may end in another order than they began."""
+        if not request.done:
+            request.queue_s = run.started_s - request.queued_s
+            request.batch_size = size
+        request.parts.append((start, rows))
+        request.compute_s += run.compute_s
+        request.done += len(next(iter(rows.values())))
+        if request.done == request.count:
+            _end(request, _joined(request.parts))
+
+    def _end_queued(self, request: Request, error: Exception) -> None:
+        """End a request of which rows may still wait."""
+        if not request.is_ended:
+            self.cancel(request)
+            request.finish(error)
+
+    def _observe(self, device: str, model: str, size: int, run: Run) -> None:
+        metrics = self._metrics
+        metrics.batch_images.labels(model).observe(size)
+        if "images" in run.outputs:
+            metrics.images.labels(model).inc(size)
+        metrics.stage_seconds.labels(model, "infer").observe(run.compute_s)
+        metrics.engine_busy_seconds.labels(device).inc(run.compute_s)
+        if run.padding:
+            metrics.padding_images.labels(model).inc(run.padding)
 
 
-def _joined(parts: list[Arrays]) -> Arrays:
-    return parts[0] if len(parts) == 1 else {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _check_rows(outputs: Arrays, size: int) -> None:
+    if not outputs:
+        raise ValueError("the engine gave nothing")
+    for name, array in outputs.items():
+        if array.ndim == 0 or len(array) != size:
+            raise ValueError(f"{name}: the engine gave {array.shape} for {size} rows")
 
 
-def _fail(request: _Request, error: Exception) -> None:
-    if not request.future.done():
-        request.future.set_exception(error)
+def _joined(parts: list[tuple[int, Arrays]]) -> Arrays:
+    if len(parts) == 1:
+        return parts[0][1]
+    arrays = [rows for _, rows in sorted(parts, key=lambda part: part[0])]
+    return {name: np.concatenate([rows[name] for rows in arrays]) for name in arrays[0]}
+
+
+def _end(request: Request, outcome: Arrays | Exception) -> None:
+    if not request.is_ended:
+        request.is_ended = True
+        request.finish(outcome)

@@ -9,14 +9,17 @@ import asyncio
 import contextlib
 import inspect
 import re
+import secrets
 import time
-import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 import structlog
+from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 from google.rpc.status_pb2 import Status
 from grpc import StatusCode, aio
 
@@ -25,6 +28,9 @@ from server.metrics import Metrics
 
 REQUEST_ID = "x-request-id"
 _ALLOWED_ID = re.compile(r"[\x21-\x7e]{1,128}")
+
+_request_id: ContextVar[str] = ContextVar("request_id")
+"""Of the RPC that the current task serves."""
 
 if TYPE_CHECKING:  # generic in the type stubs only
     Context = aio.ServicerContext[Any, Any]
@@ -38,11 +44,20 @@ Message = TypeVar("Message")
 log = structlog.get_logger()
 
 
-class Calls(aio.ServerInterceptor):
-    """Wraps every method that is one coroutine; not the generators of reflection and of health's Watch.
+def with_request_id(logger: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """A structlog processor that adds the request id of the RPC in whose task a line is logged."""
+    request_id = _request_id.get(None)
+    if request_id:
+        event["request_id"] = request_id
+    return event
 
-    Messages are parsed inside the wrapping, so that bytes that are no message get an answer like all bad input; a method
-    that reads a stream gets bytes and parses each itself.
+
+class Calls:
+    """Adds services to a server, with every method that is one coroutine observed.
+
+    Those that write a stream for one message, as health's Watch, are left alone. Messages are parsed inside the
+    observation, so that bytes that are no message get an answer like all bad input; a method that reads a stream gets
+    bytes and parses each itself. A method may return its reply serialised.
     """
 
     def __init__(self, metrics: Metrics, model_label: Callable[[str], str]) -> None:
@@ -53,34 +68,32 @@ class Calls(aio.ServerInterceptor):
         self._idle.set()
 
     async def wait_until_idle(self, timeout_s: float) -> None:
-        """Return when no wrapped call is in progress, or after `timeout_s`."""
+        """Return when no observed call is in progress, or after `timeout_s`."""
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), timeout_s)
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> Handler | None:
-        """Replace the method's behaviour by one that is observed."""
-        handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
-        _, service, method = handler_call_details.method.split("/", 2)
-        serialize = handler.response_serializer
-        if inspect.iscoroutinefunction(handler.stream_stream):
-            run = self._observed(handler.stream_stream, None, service, method)
-            return grpc.stream_stream_rpc_method_handler(run, None, serialize)
-        if inspect.iscoroutinefunction(handler.unary_unary):
-            run = self._observed(handler.unary_unary, handler.request_deserializer, service, method)
-            return grpc.unary_unary_rpc_method_handler(run, None, serialize)
-        return handler
+    def add_service(self, server: aio.Server, service: ServiceDescriptor, servicer: object) -> None:
+        """Serve the methods of `service` by those of `servicer`."""
+        handlers: dict[str, Handler] = {}
+        for method in service.methods:
+            run = getattr(servicer, method.name)
+            parse = GetMessageClass(method.input_type).FromString
+            if method.client_streaming:
+                assert inspect.iscoroutinefunction(run), "methods that read a stream use read and write"
+                observed = self._observed(run, None, service.full_name, method.name)
+                handlers[method.name] = grpc.stream_stream_rpc_method_handler(observed, None, _serialized)
+            elif method.server_streaming:
+                handlers[method.name] = grpc.unary_stream_rpc_method_handler(run, parse, _serialized)
+            else:
+                observed = self._observed(run, parse, service.full_name, method.name)
+                handlers[method.name] = grpc.unary_unary_rpc_method_handler(observed, None, _serialized)
+        server.add_registered_method_handlers(service.full_name, handlers)
 
     def _observed(self, run: Any, parse: Callable[[bytes], Any] | None, service: str, method: str) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:
             started_s = time.monotonic()
-            request_id = _request_id(context)
-            structlog.contextvars.bind_contextvars(request_id=request_id)
+            request_id = _id_of(context)
+            _request_id.set(request_id)
             context.set_trailing_metadata(((REQUEST_ID, request_id),))
             code = StatusCode.OK
             # Streams observe each of their requests themselves.
@@ -131,6 +144,10 @@ def parsed(parse: Callable[[bytes], Message], content: bytes) -> Message:
         raise InvalidArgument("message", f"got {len(content)} bytes that are no message of this method") from None
 
 
+def _serialized(reply: Any) -> bytes:
+    return reply if isinstance(reply, bytes) else reply.SerializeToString()
+
+
 def cancellation_code(context: Context) -> StatusCode:
     """Why a call's task was cancelled: its deadline has passed, or its client went away."""
     left_s = context.time_remaining()
@@ -146,9 +163,9 @@ async def _abort(context: Context, status: Status, code: StatusCode, request_id:
     await context.abort(code, status.message, trailers)
 
 
-def _request_id(context: Context) -> str:
+def _id_of(context: Context) -> str:
     """The caller's request id if it is 1 to 128 printable characters, else a new one."""
     for key, value in context.invocation_metadata() or ():
         if key == REQUEST_ID and isinstance(value, str) and _ALLOWED_ID.fullmatch(value):
             return value
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)

@@ -1,66 +1,72 @@
 """Which models there are, which of their versions can be used, and why the others cannot.
 
-    models folder -> [version folder -> read_bundle -> engine.load -> LoadedModel | reason] ... -> find()
+    version, state -> put() ... -> open() -> find()
 
-A version that cannot be loaded is kept with its reason; the others are served.
+Knows nothing of folders and engines: `loading` fills it where the engines are.
 """
 
-import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
-
-import structlog
+from functools import cached_property
 
 from figment.v1.manifest_pb2 import Manifest
-from figment.v1.model_service_pb2 import VersionState, VersionStatus
-from server.batcher import Graph
-from server.bundle import NAME, Bundle, read_bundle
-from server.errors import BundleRefused, FailedPrecondition, InvalidArgument, NotFound, Unavailable, quote
-from server.metrics import Metrics
+from figment.v1.model_service_pb2 import VersionStatus
+from server.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, quote
+from server.turns import Graph
 
 VARIANT = "fp32"
-
-log = structlog.get_logger()
-
-
-class Loads(Protocol):
-    """What the catalogue needs of an engine."""
-
-    provider: str
-
-    def load(self, bundle: Bundle) -> dict[str, Any]:
-        """Graphs by role; raises BundleRefused."""
-
-    def fingerprint(self, bundle: Bundle, variant: str) -> str:
-        """Short name of everything that decides the images' bytes."""
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One version that can be used."""
+    """One version that can be used; `engine` is the fingerprint of all that decides its images."""
 
     manifest: Manifest
-    graphs: dict[str, Graph]
     engine: str
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name of the model."""
         return self.manifest.name
 
-    @property
+    @cached_property
+    def version(self) -> str:
+        """Its version."""
+        return self.manifest.version
+
+    @cached_property
+    def graphs(self) -> dict[str, Graph]:
+        """Its graphs by role."""
+        roles = {graph.role for graph in self.manifest.graphs.values() if graph.variant == VARIANT}
+        return {role: Graph(self.name, self.version, role) for role in roles}
+
+    @cached_property
+    def noise_dim(self) -> int:
+        """Numbers that an image is drawn from."""
+        return self.manifest.noise_dim
+
+    @cached_property
+    def latent_dim(self) -> int:
+        """Entries of a latent."""
+        return self.manifest.latent_dim
+
+    @cached_property
+    def number_of_labels(self) -> int:
+        """Classes of a conditional model, 0 for others."""
+        return len(self.manifest.labels)
+
+    @cached_property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
         return self.manifest.height, self.manifest.width, self.manifest.channels
 
-    @property
+    @cached_property
     def image_bytes(self) -> int:
         """Bytes of one raw image."""
         height, width, channels = self.image_shape
         return height * width * channels
 
-    @property
+    @cached_property
     def decoder(self) -> tuple[Graph, str]:
         """The graph that maps latents to images, and its input's name: without a prior the noise is the latent."""
         return (self.graphs["decoder"], "latent") if "decoder" in self.graphs else (self.graphs["generator"], "noise")
@@ -79,44 +85,33 @@ class _Entry:
 
 
 class Catalogue:
-    """The models of one folder."""
+    """The models of one server."""
 
-    def __init__(self, folder: Path, engine: Loads, metrics: Metrics) -> None:
-        self._folder = folder
-        self._engine = engine
-        self._metrics = metrics
+    def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._is_open = False
 
-    def load_all(self) -> None:
-        """Load every version in the folder, then answer `find`. Blocks; for a thread."""
-        for path in sorted(self._folder.glob("*/*")):
-            if not path.is_dir() or not re.fullmatch("[1-9][0-9]*", path.name) or not NAME.fullmatch(path.parent.name):
-                continue
-            name, version = path.parent.name, path.name
-            entry = self._entries.setdefault(name, _Entry())
-            entry.statuses[version] = VersionStatus(version=version, state=VersionState.VERSION_STATE_LOADING)
-            try:
-                entry.loaded[version] = model = self._load(path)
-            except (BundleRefused, OSError) as error:
-                log.warning("version refused", model=name, version=version, reason=str(error))
-                state, reason = VersionState.VERSION_STATE_FAILED, str(error)
-            else:
-                log.info("version loaded", model=name, version=version, engine=model.engine)
-                state, reason = VersionState.VERSION_STATE_READY, ""
-            entry.statuses[version] = VersionStatus(version=version, state=state, reason=reason)
-            self._metrics.model_ready.labels(name, version).set(not reason)
-            self._metrics.model_loads.labels(name, "failed" if reason else "ok").inc()
+    def put(self, name: str, status: VersionStatus, model: LoadedModel | None = None) -> None:
+        """Say the state of a version; `model` comes with the state READY."""
+        entry = self._entries.setdefault(name, _Entry())
+        entry.statuses[status.version] = status
+        if model:
+            entry.loaded[status.version] = model
+
+    def adopt(self, other: "Catalogue") -> None:
+        """Have what `other` has and nothing else, and answer `find`."""
+        self._entries = other._entries
         self._is_open = True
 
-    def _load(self, path: Path) -> LoadedModel:
-        bundle = read_bundle(path, VARIANT)
-        graphs = self._engine.load(bundle)
-        manifest = bundle.manifest
-        self._metrics.model_info.labels(
-            manifest.name, manifest.version, manifest.family, self._engine.provider, VARIANT
-        ).set(1)
-        return LoadedModel(manifest, graphs, self._engine.fingerprint(bundle, VARIANT))
+    def open(self) -> None:
+        """Begin to answer `find`."""
+        self._is_open = True
+
+    def versions(self) -> Iterator[tuple[str, VersionStatus, LoadedModel | None]]:
+        """Everything that was put."""
+        for name, entry in self._entries.items():
+            for version, status in entry.statuses.items():
+                yield name, status, entry.loaded.get(version)
 
     @property
     def names(self) -> list[str]:

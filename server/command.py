@@ -1,47 +1,56 @@
 """`figment serve`: serve a folder of models until SIGTERM or SIGINT."""
 
 import asyncio
-import logging
 import signal
-import sys
+from contextlib import suppress
 from typing import ClassVar
 
 import structlog
 from pydantic_settings import BaseSettings
 
-from server.app import AddressTaken, App, serving
-from server.engine import DeviceMissing
+from server.app import Server, run, serving
+from server.errors import CannotStart
+from server.logs import set_up_logging
 from server.settings import ServerSettings
+
+STOPS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Serve(BaseSettings, ServerSettings):
     """Serve the models of a folder by gRPC, and metrics by HTTP."""
 
-    errors: ClassVar[tuple[type[Exception], ...]] = (AddressTaken, DeviceMissing)
+    errors: ClassVar[tuple[type[Exception], ...]] = (CannotStart,)
 
     def cli_cmd(self) -> None:
         """Serve until a signal comes, then drain."""
-        _set_up_logging()
-        asyncio.run(_serve(self))
+        set_up_logging()
+        run(_serve(self))
 
 
 async def _serve(settings: ServerSettings) -> None:
     structlog.get_logger().info("settings", **settings.model_dump(mode="json"))
-    stop = asyncio.Event()
+    serving_task = asyncio.current_task()
+    assert serving_task, "run by an event loop"
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    async with serving(settings) as app:
-        print(_welcome(app), flush=True)
-        ends = {asyncio.create_task(stop.wait()), asyncio.create_task(app.failed())}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not stop.is_set():
-            raise RuntimeError("the queue's task has ended; the log says why")
+
+    def stop() -> None:
+        """End the start, or the serving, but not the draining that follows."""
+        for number in STOPS:
+            loop.add_signal_handler(number, lambda: None)
+        serving_task.cancel()
+
+    for number in STOPS:
+        loop.add_signal_handler(number, stop)
+    with suppress(asyncio.CancelledError):
+        async with serving(settings) as server:
+            print(_welcome(server), flush=True)
+            await server.failed()
+            raise RuntimeError("the server cannot go on; the log says why")
 
 
-def _welcome(app: App) -> str:
+def _welcome(app: Server) -> str:
     """What to try now."""
-    names = app.catalogue.ready_names()
+    names = app.model_names
     if not names:
         return f"serving no model yet: figment export <run> --models {app.settings.models} makes one"
     at = "" if app.address.endswith(":50051") else f" --address {app.address}"
@@ -53,20 +62,4 @@ def _welcome(app: App) -> str:
             f"  figment interpolate {last} --start-seed 1 --end-seed 2 --out morph.gif{at}",
             f"  figment models{at}",
         ]
-    )
-
-
-def _set_up_logging() -> None:
-    """Lines for people on a terminal, JSON elsewhere; on standard error."""
-    people = sys.stderr.isatty()
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if people else [structlog.processors.format_exc_info]),
-            structlog.dev.ConsoleRenderer() if people else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )

@@ -9,6 +9,9 @@
       Unavailable           UNAVAILABLE          starting, draining or stopped
       EngineFailed          INTERNAL
     BundleRefused           not of a request: a version is not loaded, for this reason
+    CannotStart             not of a request: a setting asks for what is not there
+      AddressTaken
+      DeviceMissing
 
 Raised where the fault is known; made a google.rpc.Status once, at the edge.
 """
@@ -122,3 +125,15 @@ class EngineFailed(ServingError):
 
 class BundleRefused(Exception):
     """A version is not loaded; the message says why."""
+
+
+class CannotStart(Exception):
+    """The server cannot start as it is set up; the message names the setting."""
+
+
+class AddressTaken(CannotStart):
+    """An address to listen on cannot be had."""
+
+
+class DeviceMissing(CannotStart):
+    """The device that was asked for cannot be had."""

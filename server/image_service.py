@@ -1,63 +1,63 @@
 """ImageService: each method resolves the model, checks the request, reserves places, runs graphs and replies.
 
-    message -> find model -> check -> admit -> run -> encode -> message
+    message -> find model -> check -> admit -> run -> encode -> message, serialised where it carries images
 
 Errors are raised as ServingError and become statuses in `calls`; streams have a file of their own.
 """
 
 import asyncio
+from typing import Any
 
 import numpy as np
 
 from figment.v1 import image_service_pb2 as pb
-from figment.v1.image_service_pb2_grpc import ImageServiceServicer
 from figment.v1.images_pb2 import LatentBatch
 from server import pictures, requests
-from server.batcher import Array, Arrays, Batcher, Place
+from server.admission import Admission, Place
 from server.calls import Context
 from server.catalogue import Catalogue, LoadedModel
 from server.interpolation import Latents, lerp, slerp
 from server.limits import Limits
-from server.noise import sample
+from server.noise import Sampler
 from server.requests import Labels
 from server.stages import Stages, timing
 from server.streams import Streams
+from server.turns import Array, Arrays
+from server.wire import joined, nested
 
 FLOAT_BYTES = 4
 
 
-class ImageService(ImageServiceServicer):
-    """Drawing, encoding and decoding images."""
+class ImageService:
+    """The methods of figment.v1.ImageService; replies that carry images are returned serialised."""
 
     def __init__(
-        self, catalogue: Catalogue, batcher: Batcher, stages: Stages, limits: Limits, streams: Streams
+        self, catalogue: Catalogue, admission: Admission, stages: Stages, limits: Limits, streams: Streams
     ) -> None:
         self._catalogue = catalogue
-        self._batcher = batcher
+        self._admission = admission
         self._stages = stages
         self._limits = limits
         self._streams = streams
 
-    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> bytes:
         """Draw images."""
         model = self._catalogue.find(request.model, request.version)
         limit = self._limits.unary_images(model.image_bytes)
         drawing = requests.drawing(request, model, limit, beyond="; StreamGenerate gives more")
-        with self._batcher.admit(model.name, drawing.count) as place:
-            return await self._stages.draw(place, drawing, drawing.first_index, drawing.count)
+        with self._admission.admit(model.name, drawing.count, context.peer()) as place:
+            return joined(await self._stages.draw(place, drawing, drawing.first_index, drawing.count))
 
-    async def StreamGenerate(  # type: ignore[override]  # the stubs know no methods that read and write by context
-        self, request_iterator: object, context: Context
-    ) -> None:
+    async def StreamGenerate(self, request_iterator: object, context: Context) -> None:
         """Answer many Generate requests on one stream."""
         await self._streams.serve(context)
 
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
         """Map images to q(z|x)."""
         model = self._catalogue.find(request.model, request.version)
-        limit = self._limits.unary_images(2 * FLOAT_BYTES * model.manifest.latent_dim)
+        limit = self._limits.unary_images(2 * FLOAT_BYTES * model.latent_dim)
         images, labels = await _uploaded(request, model, limit)
-        with self._batcher.admit(model.name, len(images)) as place:
+        with self._admission.admit(model.name, len(images), context.peer()) as place:
             outputs = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
         return pb.EncodeResponse(
             mean=_latent_batch(outputs["mean"]),
@@ -66,38 +66,40 @@ class ImageService(ImageServiceServicer):
             **_served_by(model),
         )
 
-    async def Decode(self, request: pb.DecodeRequest, context: Context) -> pb.DecodeResponse:
+    async def Decode(self, request: pb.DecodeRequest, context: Context) -> bytes:
         """Map latents to images."""
         model = self._catalogue.find(request.model, request.version)
         limit = self._limits.unary_images(model.image_bytes)
         latents = requests.latents_of("latents", request.latents, model, limit)
         labels = requests.labels_of("labels", request.labels, len(latents), model)
         image_format = pictures.check_format(request.format)
-        with self._batcher.admit(model.name, len(latents)) as place:
+        with self._admission.admit(model.name, len(latents), context.peer()) as place:
             outputs = await _decode(place, model, latents, labels)
         images, encode_s = await self._stages.encode(model, outputs, image_format)
-        return pb.DecodeResponse(images=images, timing=timing(place, encode_s), **_served_by(model))
+        response = pb.DecodeResponse(timing=timing(place, encode_s), **_served_by(model))
+        return joined(nested(response, "images", [images]))
 
-    async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> pb.ReconstructResponse:
+    async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> bytes:
         """Map images to the images decoded from their means."""
         model = self._catalogue.find(request.model, request.version)
         images, labels = await _uploaded(request, model, self._limits.unary_images(model.image_bytes))
         image_format = pictures.check_format(request.format)
-        with self._batcher.admit(model.name, len(images)) as place:
+        with self._admission.admit(model.name, len(images), context.peer()) as place:
             encoded = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
             outputs = await _decode(place, model, encoded["mean"], labels)
         batch, encode_s = await self._stages.encode(model, outputs, image_format)
-        return pb.ReconstructResponse(images=batch, timing=timing(place, encode_s), **_served_by(model))
+        response = pb.ReconstructResponse(timing=timing(place, encode_s), **_served_by(model))
+        return joined(nested(response, "images", [batch]))
 
-    async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> pb.InterpolateResponse:
+    async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> bytes:
         """Draw images along the way between two latents."""
         model = self._catalogue.find(request.model, request.version)
-        limit = self._limits.unary_images(model.image_bytes + FLOAT_BYTES * model.manifest.latent_dim)
+        limit = self._limits.unary_images(model.image_bytes + FLOAT_BYTES * model.latent_dim)
         requests.check_steps(request, limit)
         labels = requests.labels_of("label", [request.label] if request.HasField("label") else [], request.steps, model)
         given = [requests.check_endpoint(field, getattr(request, field), model) for field in ("start", "end")]
         image_format = pictures.check_format(request.format)
-        with self._batcher.admit(model.name, request.steps) as place:
+        with self._admission.admit(model.name, request.steps, context.peer()) as place:
             ends = [
                 await _drawn_latent(place, model, end.seeded) if latent is None else latent
                 for end, latent in zip((request.start, request.end), given, strict=True)
@@ -106,9 +108,10 @@ class ImageService(ImageServiceServicer):
             latents = between(ends[0][0], ends[1][0], request.steps)
             outputs = await _decode(place, model, latents, labels)
         images, encode_s = await self._stages.encode(model, outputs, image_format)
-        return pb.InterpolateResponse(
-            images=images, latents=_latent_batch(latents), timing=timing(place, encode_s), **_served_by(model)
+        response = pb.InterpolateResponse(
+            latents=_latent_batch(latents), timing=timing(place, encode_s), **_served_by(model)
         )
+        return joined(nested(response, "images", [images]))
 
 
 async def _uploaded(
@@ -130,7 +133,7 @@ async def _decode(place: Place, model: LoadedModel, latents: Array, labels: Labe
 
 async def _drawn_latent(place: Place, model: LoadedModel, image: pb.SeededImage) -> Latents:
     """The latent (1, Z) that Generate draws an image from at truncation 1."""
-    noise, _ = sample(image.seed, image.index, 1, model.manifest.noise_dim, 0)
+    noise, _ = Sampler().sample(image.seed, image.index, 1, model.noise_dim, 0)
     if "prior" not in model.graphs:
         return noise
     outputs = await place.run(model.graphs["prior"], {"noise": noise})
@@ -146,6 +149,6 @@ def _latent_batch(latents: Array) -> LatentBatch:
     return LatentBatch(count=count, dim=dim, values=latents.astype("<f4", copy=False).tobytes())
 
 
-def _served_by(model: LoadedModel) -> dict[str, str]:
+def _served_by(model: LoadedModel) -> dict[str, Any]:
     """Fields that every reply has."""
-    return {"model": model.name, "version": model.manifest.version, "engine": model.engine}
+    return {"model": model.name, "version": model.version, "engine": model.engine}

@@ -6,11 +6,16 @@ prometheus_client; others call the methods of the attributes.
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import cache
+from pathlib import Path
 from wsgiref.simple_server import WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer, _SilentHandler
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from server.errors import AddressTaken
 
 LATENCY_BUCKETS = tuple(0.0005 * 1.5**power for power in range(26))
 """Seconds: from 0.5 ms by a factor of 1.5 to 12.6 s."""
@@ -62,12 +67,21 @@ class Metrics:
         )
         self.images = Counter("figment_images", "Images computed for requests.", ["model"], registry=registry)
         self.queue_images = Gauge(
-            "figment_queue_images", "Images admitted and not yet answered.", ["model"], registry=registry
+            "figment_queue_images",
+            "Images admitted and not yet answered.",
+            ["model"],
+            registry=registry,
+            multiprocess_mode="livesum",
         )
         self.queue_limit_images = Gauge(
-            "figment_queue_limit_images", "Images that may be admitted at once.", registry=registry
+            "figment_queue_limit_images",
+            "Images that may be admitted at once.",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
-        self.streams_open = Gauge("figment_streams_open", "StreamGenerate calls in progress.", registry=registry)
+        self.streams_open = Gauge(
+            "figment_streams_open", "StreamGenerate calls in progress.", registry=registry, multiprocess_mode="livesum"
+        )
         self.rejected = Counter(
             "figment_rejected",
             "Requests refused before anything was computed: queue_full or draining.",
@@ -82,34 +96,73 @@ class Metrics:
             "Always 1; the labels tell what is served.",
             ["model", "version", "family", "provider", "variant"],
             registry=registry,
+            multiprocess_mode="livemax",
         )
         self.model_ready = Gauge(
-            "figment_model_ready", "1 if the version can be used, else 0.", ["model", "version"], registry=registry
+            "figment_model_ready",
+            "1 if the version can be used, else 0.",
+            ["model", "version"],
+            registry=registry,
+            multiprocess_mode="livemax",
         )
         self.model_loads = Counter(
             "figment_model_loads", "Attempts to load a version: ok or failed.", ["model", "outcome"], registry=registry
         )
         self.engine_busy_seconds = Counter(
-            "figment_engine_busy_seconds", "Time that the engine spent on runs.", ["device"], registry=registry
+            "figment_engine_busy_seconds",
+            "Time that a device spent on runs, all of its worker threads together.",
+            ["device"],
+            registry=registry,
         )
+        self.engine_restarts = declare_engine_restarts(registry)
+        for metric in list(vars(self).values()):
+            if isinstance(metric, Counter | Gauge | Histogram) and metric._labelnames:
+                # prometheus_client looks a child up by lock and tuple; label sets are closed, so all can be kept at hand.
+                metric.labels = cache(metric.labels)  # type: ignore[method-assign,assignment]
+
+
+def declare_engine_restarts(registry: CollectorRegistry) -> Counter:
+    """The one metric that a supervisor counts and not the process that it is about."""
+    return Counter(
+        "figment_engine_restarts",
+        "Times that the engines' process had to be started again.",
+        ["device"],
+        registry=registry,
+    )
+
+
+def registry_of_processes(folder: Path) -> CollectorRegistry:
+    """A registry that adds up what processes with PROMETHEUS_MULTIPROC_DIR=`folder` count."""
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
+    return registry
+
+
+def forget_process(folder: Path, pid: int) -> None:
+    """Drop what a process that has ended had open; what it counted stays."""
+    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 class MetricsPage:
     """/metrics and /healthz (200 or 503) over HTTP, in a thread of its own."""
 
-    def __init__(self, metrics: Metrics, is_healthy: Callable[[], bool]) -> None:
-        self._show_metrics = make_wsgi_app(metrics.registry)
+    def __init__(self, registry: CollectorRegistry, is_healthy: Callable[[], bool]) -> None:
+        self._show_metrics = make_wsgi_app(registry)
         self._is_healthy = is_healthy
         self._server: WSGIServer | None = None
 
-    def start(self, host: str, port: int) -> int:
-        """Begin to listen; returns the port, which differs from `port` if that is 0.
+    def listen(self, address: str) -> str:
+        """Begin to listen on host:port; returns the address with the port that it got.
 
-        Raises: OSError, if the address cannot be had.
+        Raises: AddressTaken.
         """
-        self._server = make_server(host, port, self._answer, ThreadingWSGIServer, handler_class=_SilentHandler)
+        host, _, port = address.rpartition(":")
+        try:
+            self._server = make_server(host, int(port), self._answer, ThreadingWSGIServer, handler_class=_SilentHandler)
+        except OSError as error:
+            raise AddressTaken(f"metrics_address: cannot listen on {address}: {error}") from None
         threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
-        return self._server.server_port
+        return f"{host}:{self._server.server_port}"
 
     def stop(self) -> None:
         """Stop listening."""

@@ -19,28 +19,37 @@ def draw_seed() -> int:
     return secrets.randbits(SEED_BITS)
 
 
-def sample(
-    seed: int, first_index: int, count: int, noise_dim: int, number_of_labels: int
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
-    """Noise and labels of images first_index to first_index + count - 1 of `seed`.
+class Sampler:
+    """One bit generator that is moved from image to image by its state; for one thread at a time.
 
-    Returns noise: (N, noise_dim) float32, and labels: (N,) int64, of length 0 if `number_of_labels` is 0.
+    A new generator costs 20 us, moving one 1 us.
     """
-    # One generator is moved from image to image by its state: five times cheaper than a new one each.
-    bits = np.random.Philox(key=np.uint64(seed))
-    generator = np.random.Generator(bits)
-    state = bits.state
-    counter = np.zeros(4, np.uint64)
-    state["state"]["counter"] = counter
-    noise = np.empty((count, noise_dim), np.float32)
-    labels = np.empty(count if number_of_labels else 0, np.int64)
-    for row in range(count):
-        counter[2] = first_index + row
-        bits.state = state
-        generator.standard_normal(out=noise[row], dtype=np.float32)
-        if number_of_labels:
-            labels[row] = generator.integers(number_of_labels)
-    return noise, labels
+
+    def __init__(self) -> None:
+        self._bits = np.random.Philox(key=np.uint64(0))
+        self._generator = np.random.Generator(self._bits)
+        # Assigned anew for each image: it says that nothing of the counter's block was used yet.
+        self._start = self._bits.state
+        self._key = self._start["state"]["key"] = np.zeros(2, np.uint64)
+        self._counter = self._start["state"]["counter"] = np.zeros(4, np.uint64)
+
+    def sample(
+        self, seed: int, first_index: int, count: int, noise_dim: int, number_of_labels: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]:
+        """Noise and labels of images first_index to first_index + count - 1 of `seed`.
+
+        Returns noise: (N, noise_dim) float32, and labels: (N,) int64, of length 0 if `number_of_labels` is 0.
+        """
+        noise = np.empty((count, noise_dim), np.float32)
+        labels = np.empty(count if number_of_labels else 0, np.int64)
+        self._key[0] = seed
+        for row in range(count):
+            self._counter[2] = first_index + row
+            self._bits.state = self._start
+            self._generator.standard_normal(out=noise[row], dtype=np.float32)
+            if number_of_labels:
+                labels[row] = self._generator.integers(number_of_labels)
+        return noise, labels
 
 
 def truncate(noise: npt.NDArray[np.float32], latent_dim: int, truncation: float) -> None:

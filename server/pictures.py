@@ -1,6 +1,6 @@
 """Pictures as they cross the wire: encoding replies, decoding uploads.
 
-    images (N, H, W, C) uint8 -> encode -> ImageBatch           ImageBatch -> decode -> images (N, H, W, C) uint8
+    images (N, H, W, C) uint8 -> encode -> parts of an ImageBatch       ImageBatch -> decode -> images (N, H, W, C) uint8
 
 Uploads are hostile until shown otherwise: the size in a file's header is compared with the model's before a pixel is
 decoded. Knows Pillow and the messages, nothing of models.
@@ -14,10 +14,12 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from figment.v1.images_pb2 import ImageBatch, ImageFormat
 from server.errors import InvalidArgument
+from server.wire import Parts, nested
 
 Images = npt.NDArray[np.uint8]
 
 RAW = ImageFormat.IMAGE_FORMAT_RAW
+_FORMATS = frozenset(ImageFormat.values())
 _ENCODERS: dict[int, tuple[str, dict[str, object]]] = {
     ImageFormat.IMAGE_FORMAT_PNG: ("PNG", {}),
     ImageFormat.IMAGE_FORMAT_JPEG: ("JPEG", {"quality": 95}),
@@ -34,18 +36,20 @@ def check_format(image_format: int) -> int:
 
     Raises: InvalidArgument.
     """
-    if image_format not in ImageFormat.values():
+    if image_format not in _FORMATS:
         raise InvalidArgument("format", f"got {image_format}, allowed are {', '.join(ImageFormat.keys())}")
     return image_format or RAW
 
 
-def encode(images: Images, image_format: int) -> ImageBatch:
-    """images: (N, H, W, C) uint8. Returns them in a checked `image_format`."""
+def encode(images: Images, image_format: int) -> Parts:
+    """images: (N, H, W, C) uint8. Returns an ImageBatch of them in a checked `image_format`."""
     count, height, width, channels = images.shape
-    batch = ImageBatch(count=count, height=height, width=width, channels=channels)
-    batch.format = ImageFormat.ValueType(image_format)
-    batch.data.extend([images.tobytes()] if image_format == RAW else (_encode_one(i, image_format) for i in images))
-    return batch
+    batch = ImageBatch(
+        format=ImageFormat.ValueType(image_format), count=count, height=height, width=width, channels=channels
+    )
+    if image_format == RAW:
+        return nested(batch, "data", [[images.reshape(-1).data]])
+    return nested(batch, "data", [[_encode_one(image, image_format)] for image in images])
 
 
 def decode(batch: ImageBatch, shape: tuple[int, int, int], limit: int) -> Images:
@@ -53,7 +57,7 @@ def decode(batch: ImageBatch, shape: tuple[int, int, int], limit: int) -> Images
 
     Returns (N, H, W, C) uint8. Raises: InvalidArgument.
     """
-    if batch.format == ImageFormat.IMAGE_FORMAT_UNSPECIFIED or batch.format not in ImageFormat.values():
+    if batch.format == ImageFormat.IMAGE_FORMAT_UNSPECIFIED or batch.format not in _FORMATS:
         raise InvalidArgument("images.format", f"got {batch.format}, allowed are RAW, PNG, JPEG and WEBP")
     for name, got, wanted in zip(
         ("height", "width", "channels"), (batch.height, batch.width, batch.channels), shape, strict=True

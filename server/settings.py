@@ -4,9 +4,8 @@ Flag `--batch.max-size` is the environment variable FIGMENT_BATCH__MAX_SIZE.
 """
 
 from pathlib import Path
-from typing import Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, PositiveFloat, model_validator
 
 MIB = 1024 * 1024
 
@@ -32,6 +31,9 @@ class LimitSettings(BaseModel, frozen=True, extra="forbid"):
     """What one request may ask for."""
 
     queue_images: int = Field(8192, ge=1, description="images admitted at once, all requests together")
+    model_queue_images: int | None = Field(
+        None, ge=1, description="images admitted at once of one model; by default as many as of all"
+    )
     unary_images: int = Field(1024, ge=1, description="images of one unary request")
     unary_bytes: int = Field(
         7 * MIB // 2, ge=1, description="raw bytes of one unary reply; gRPC clients refuse more than 4 MiB by default"
@@ -50,11 +52,25 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     metrics_address: str = Field(
         "127.0.0.1:9464", pattern=r"^.+:\d+$", description="host:port of /metrics and /healthz; port 0 = any free one"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: cuda where there is a GPU, else cpu; cuda: fail where there is none"
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?(,cuda:\d+)*)$",
+        description="auto: cuda where there is a GPU, else cpu; cuda: fail where there is none; cuda:0,cuda:1: several",
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads of the engine; by default all that the process may use"
+    )
+    threads_per_run: int = Field(
+        1, ge=1, description="CPU threads of one batch; more help large models where few requests come at a time"
+    )
+    shares: dict[str, PositiveFloat] = Field(
+        {}, description="weights of models in the engine's time, 1 where not named: '{\"digits-gan\": 2}'"
+    )
+    gateways: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="processes that speak gRPC; more than one share the engines of a process of their own",
     )
     drain_s: float = Field(30.0, ge=0, description="seconds that admitted requests have to finish after SIGTERM")
     batch: BatchSettings = BatchSettings()

@@ -11,20 +11,21 @@ import asyncio
 import math
 import time
 from collections import deque
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 from grpc import StatusCode, aio
 
 from figment.v1.image_service_pb2 import StreamGenerateRequest, StreamGenerateResponse
 from server import requests
-from server.batcher import Batcher
+from server.admission import Admission
 from server.calls import Context, cancellation_code, parsed
 from server.catalogue import Catalogue
 from server.errors import EngineFailed, Expired, InvalidArgument, ServingError, quote
 from server.limits import Limits
 from server.metrics import Metrics
 from server.stages import Stages
+from server.wire import joined, nested
 
 METHOD = "StreamGenerate"
 
@@ -38,10 +39,10 @@ class Streams:
     """Answers the streams of one server."""
 
     def __init__(
-        self, catalogue: Catalogue, batcher: Batcher, stages: Stages, limits: Limits, metrics: Metrics
+        self, catalogue: Catalogue, admission: Admission, stages: Stages, limits: Limits, metrics: Metrics
     ) -> None:
         self.catalogue = catalogue
-        self.batcher = batcher
+        self.admission = admission
         self.stages = stages
         self.limits = limits
         self.metrics = metrics
@@ -68,11 +69,11 @@ class Streams:
             stream.stop_reading()
 
 
-@dataclass(frozen=True)
-class _Outgoing:
+class _Outgoing(NamedTuple):
     """One response on its way to the client, and what is free again once it is written."""
 
-    response: StreamGenerateResponse
+    response: bytes
+    is_last: bool
     held_bytes: int
 
 
@@ -86,6 +87,7 @@ class _Stream:
     def __init__(self, streams: Streams, context: Context) -> None:
         self._streams = streams
         self._context = context
+        self._peer = context.peer()
         self._in_flight: set[str] = set()
         self._slots = asyncio.Semaphore(streams.limits.stream_requests)
         # One chunk is being written and one is ready behind it.
@@ -136,7 +138,7 @@ class _Stream:
             except Exception as error:  # grpc names no class for it
                 raise _ClientGoneError from error
             self._ahead.give(outgoing.held_bytes)
-            if outgoing.response.last:
+            if outgoing.is_last:
                 self._slots.release()
 
     async def _answer(self, message: StreamGenerateRequest) -> None:
@@ -187,7 +189,7 @@ class _Stream:
             count = min(piece, drawing.count - done)
             held_bytes = await self._ahead.take(count * model.image_bytes)
             try:
-                with streams.batcher.admit(model.name, count, is_continued=done > 0) as place:
+                with streams.admission.admit(model.name, count, self._peer, is_continued=done > 0) as place:
                     response = await streams.stages.draw(place, drawing, drawing.first_index + done, count)
             except BaseException:
                 self._ahead.give(held_bytes)
@@ -195,15 +197,15 @@ class _Stream:
             is_last = done + count == drawing.count
             if is_last:
                 self._in_flight.discard(message.id)
-            answer = StreamGenerateResponse(id=message.id, response=response, last=is_last)
-            self._outbox.put_nowait(_Outgoing(answer, held_bytes))
+            answer = StreamGenerateResponse(id=message.id, last=is_last)
+            self._outbox.put_nowait(_Outgoing(joined(nested(answer, "response", [response])), is_last, held_bytes))
 
     def _fail(self, request_id: str, error: ServingError, is_new: bool) -> StatusCode:
         """Answer a request with `error`; its id is free again unless an older request has it."""
         if is_new:
             self._in_flight.discard(request_id)
         answer = StreamGenerateResponse(id=request_id[:MAX_ID], error=error.message(), last=True)
-        self._outbox.put_nowait(_Outgoing(answer, 0))
+        self._outbox.put_nowait(_Outgoing(answer.SerializeToString(), True, 0))
         return error.code
 
 

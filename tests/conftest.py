@@ -13,7 +13,7 @@ import pytest
 from export.exporter import export
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
 from figment.v1.model_service_pb2_grpc import ModelServiceStub
-from server.app import App, serving
+from server.app import App, run, serving
 from server.settings import ServerSettings
 from training.settings import TrainSettings
 from training.trainer import train
@@ -62,7 +62,7 @@ def running_server(models: Path, **settings: object) -> Iterator[App]:
                 raise
             ready.set_exception(error)
 
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread = threading.Thread(target=run, args=(serve(),))
     thread.start()
     try:
         yield ready.result(timeout=60)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from export.golden import noise_of
-from server.noise import draw_seed, sample, truncate
+from server.noise import Sampler, draw_seed, truncate
 
 GOLDEN = {
     (0, 0): [0.059911035001277924, 0.015559634193778038, -1.1644384860992432, -0.13264712691307068, 3],
@@ -22,7 +22,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize(("seed", "index"), GOLDEN)
 def test_the_noise_of_a_seed_never_changes(seed: int, index: int):
-    noise, labels = sample(seed, index, 1, 4, 10)
+    noise, labels = Sampler().sample(seed, index, 1, 4, 10)
     assert noise[0].tolist() == [np.float32(value) for value in GOLDEN[seed, index][:4]]
     assert labels[0] == GOLDEN[seed, index][4]
 
@@ -31,7 +31,7 @@ def test_the_noise_of_a_seed_never_changes(seed: int, index: int):
 @pytest.mark.parametrize("first_index", [0, 5, 2**32, 2**63 - 1, 2**64 - 3])
 @pytest.mark.parametrize("noise_dim", [1, 33])
 def test_fast_noise_equals_the_definition(seed: int, first_index: int, noise_dim: int):
-    noise, labels = sample(seed, first_index, 3, noise_dim, 10)
+    noise, labels = Sampler().sample(seed, first_index, 3, noise_dim, 10)
     for row in range(3):
         expected, label = noise_of(seed, first_index + row, noise_dim, 10)
         assert noise[row].tobytes() == expected.tobytes()
@@ -39,14 +39,14 @@ def test_fast_noise_equals_the_definition(seed: int, first_index: int, noise_dim
 
 
 def test_noise_does_not_depend_on_whether_labels_are_drawn():
-    with_labels, _ = sample(3, 0, 5, 8, 10)
-    without, labels = sample(3, 0, 5, 8, 0)
+    with_labels, _ = Sampler().sample(3, 0, 5, 8, 10)
+    without, labels = Sampler().sample(3, 0, 5, 8, 0)
     assert np.array_equal(with_labels, without)
     assert len(labels) == 0
 
 
 def test_truncation_scales_the_latent_and_leaves_the_component():
-    noise, _ = sample(3, 0, 4, 9, 0)
+    noise, _ = Sampler().sample(3, 0, 4, 9, 0)
     truncated = noise.copy()
     truncate(truncated, latent_dim=8, truncation=0.5)
     assert np.array_equal(truncated[:, :8], noise[:, :8] * np.float32(0.5))

@@ -1,0 +1,149 @@
+"""Admission: room for images, from the moment that a request is let in to its end.
+
+    admit() -> Place -> run(): submit, wait -> outputs
+
+Counts images, not requests, all together and of each model; a request that does not fit is refused at once, and a place
+is free again as soon as its block is left, whatever ended it. Knows asyncio, not gRPC; belongs to the event loop.
+"""
+
+import asyncio
+from collections.abc import Callable, Hashable
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from server.errors import Rejected, Unavailable
+from server.metrics import Metrics
+from server.turns import Arrays, Graph, Request
+
+
+class Submits(Protocol):
+    """Where admitted rows go: the queue of this process, or of the one that has the engines."""
+
+    def submit(
+        self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Arrays | Exception], None]
+    ) -> Request:
+        """Queue N rows; `finish` is called once with the outputs or the error, unless the request is cancelled."""
+
+    def cancel(self, request: Request) -> None:
+        """Give a request up."""
+
+
+class Admission:
+    """The images that are admitted at one time.
+
+    queue_images         all together
+    model_queue_images   of one model
+    """
+
+    def __init__(self, queue: Submits, metrics: Metrics, queue_images: int, model_queue_images: int) -> None:
+        self.queue = queue
+        self.metrics = metrics
+        self._queue_images = queue_images
+        self._model_queue_images = model_queue_images
+        self._images = 0
+        self._model_images: dict[str, int] = {}
+        self._closed: str | None = None
+        self._images_per_s = 1000.0
+        metrics.queue_limit_images.set(queue_images)
+
+    def admit(self, model: str, images: int, caller: Hashable, *, is_continued: bool = False) -> "Place":
+        """Reserve places for `images` images of one request, all or none.
+
+        A request that comes back for its next images, `is_continued`, was admitted with its first: it is not refused.
+
+        Raises: Rejected, if they do not fit; Unavailable, once `close` was called.
+        """
+        if is_continued:
+            return Place(self, model, images, caller)
+        if self._closed:
+            self.metrics.rejected.labels(model, "draining").inc()
+            raise Unavailable(self._closed)
+        model_images = self._model_images.get(model, 0)
+        if self._images + images > self._queue_images:
+            raise self._refusal(model, "", self._images, self._queue_images, images)
+        if model_images + images > self._model_queue_images:
+            raise self._refusal(model, f" of {model}", model_images, self._model_queue_images, images)
+        return Place(self, model, images, caller)
+
+    def close(self, reason: str) -> None:
+        """Admit nothing more; what was admitted goes on."""
+        self._closed = reason
+
+    def take(self, model: str, images: int) -> None:
+        """Count images in."""
+        self._images += images
+        self._model_images[model] = self._model_images.get(model, 0) + images
+
+    def free(self, model: str, images: int) -> None:
+        """Count images out."""
+        self._images -= images
+        self._model_images[model] -= images
+
+    def note_rate(self, images_per_s: float) -> None:
+        """Learn how fast runs are, which tells a refused client when to come again."""
+        self._images_per_s += 0.1 * (images_per_s - self._images_per_s)
+
+    def _refusal(self, model: str, whose: str, admitted: int, limit: int, images: int) -> Rejected:
+        self.metrics.rejected.labels(model, "queue_full").inc()
+        return Rejected(
+            f"the queue is full: {admitted} of {limit} images{whose} are admitted, {images} more do not fit",
+            retry_after_s=max(0.01, admitted / self._images_per_s),
+        )
+
+
+class Place:
+    """Room for some images of one request, from admission to the end of its `with` block.
+
+    queue_s, compute_s   seconds that its runs waited and took, summed
+    batch_size           images or latents in the first run that it was part of
+    """
+
+    def __init__(self, admission: Admission, model: str, images: int, caller: Hashable) -> None:
+        self._admission = admission
+        self._model = model
+        self._images = images
+        self._caller = caller
+        self.queue_s = 0.0
+        self.compute_s = 0.0
+        self.batch_size = 0
+        admission.take(model, images)
+        admission.metrics.queue_images.labels(model).inc(images)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._admission.free(self._model, self._images)
+        self._admission.metrics.queue_images.labels(self._model).dec(self._images)
+
+    async def run(self, graph: Graph, inputs: Arrays) -> Arrays:
+        """Outputs of `graph` for inputs of N rows each, N at most the images of this place.
+
+        Cancelling the call takes its waiting rows out of the queue.
+
+        Raises: EngineFailed, Unavailable.
+        """
+        future: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
+
+        def finish(outcome: Any) -> None:
+            if future.cancelled():
+                return
+            if isinstance(outcome, Exception):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
+
+        request = self._admission.queue.submit(graph, inputs, self._caller, finish)
+        assert request.count <= self._images, "rows were admitted before"
+        try:
+            outputs = await future
+        finally:
+            self._admission.queue.cancel(request)
+        self._admission.metrics.stage_seconds.labels(self._model, "queue").observe(request.queue_s)
+        self.queue_s += request.queue_s
+        self.compute_s += request.compute_s
+        self.batch_size = self.batch_size or request.batch_size
+        self._admission.note_rate(max(request.count, request.batch_size) / max(request.compute_s, 1e-6))
+        return outputs

@@ -1,0 +1,105 @@
+"""The processes of a server of several gateways: `python -m server.child <role> <settings> <descriptors>`.
+
+    engines     load the models, answer the links of all gateways
+    gateway N   speak gRPC, submit to the engines
+
+Standard input tells when to stop, by its end, so that no child outlives its supervisor; what is to be known of a child it
+writes to standard output, a JSON object a line.
+"""
+
+import asyncio
+import json
+import socket
+import sys
+from collections.abc import Sequence
+
+import structlog
+
+from server.app import run
+from server.arena import Arena
+from server.catalogue import Catalogue
+from server.errors import CannotStart
+from server.gateway import Gateway
+from server.link import EngineLink, GatewayLinks
+from server.logs import set_up_logging
+from server.metrics import Metrics
+from server.settings import ServerSettings
+
+log = structlog.get_logger()
+
+
+async def serve_engines(settings: ServerSettings, listener: int, arenas: Sequence[int]) -> None:
+    """Be the engines' process: links come from the socket `listener`, gateway N shares the memory `arenas[N]`."""
+    from server.engines import Engines  # gateways do without onnxruntime
+
+    engines = Engines(settings, Metrics())
+    await engines.start()
+    links = GatewayLinks([Arena(descriptor) for descriptor in arenas], engines.catalogue, engines.queue)
+    server = await asyncio.get_running_loop().create_unix_server(links.new, sock=socket.socket(fileno=listener))
+    _tell(ready=True, models=engines.catalogue.ready_names(), device=engines.device)
+    ends = {asyncio.create_task(_stdin_ends()), asyncio.create_task(engines.failed())}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    server.close()
+    await engines.stop()
+
+
+async def serve_gateway(settings: ServerSettings, number: int, path: str, arena: int) -> None:
+    """Be gateway `number`: the engines listen at `path`, and share the memory `arena`."""
+    catalogue = Catalogue()
+    changed: asyncio.Queue[bool] = asyncio.Queue()
+    link = EngineLink(
+        number, Arena(arena), catalogue, lambda: changed.put_nowait(True), lambda: changed.put_nowait(False)
+    )
+    gateway = Gateway(settings, catalogue, link, Metrics())
+    await gateway.listen(settings.address)
+
+    async def stay_connected() -> None:
+        while True:
+            # The supervisor holds the listening socket: while the engines start, this waits in its backlog.
+            await asyncio.get_running_loop().create_unix_connection(lambda: link, path)
+            is_ready = True
+            while is_ready:
+                is_ready = await changed.get()
+                await gateway.say_ready(is_ready)
+                _tell(ready=is_ready)
+
+    staying = asyncio.create_task(stay_connected())
+    await asyncio.wait({asyncio.create_task(_stdin_ends()), staying}, return_when=asyncio.FIRST_COMPLETED)
+    if staying.done():
+        staying.result()
+    await gateway.drain()
+    staying.cancel()
+
+
+async def _stdin_ends() -> None:
+    """Return when the supervisor closes this process's standard input, or has ended itself."""
+    readable = asyncio.Event()
+    asyncio.get_running_loop().add_reader(0, readable.set)
+    await readable.wait()
+    asyncio.get_running_loop().remove_reader(0)
+
+
+def _tell(**facts: object) -> None:
+    print(json.dumps(facts), flush=True)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Be the process that the arguments say."""
+    role, settings_json, *rest = arguments
+    settings = ServerSettings.model_validate_json(settings_json)
+    set_up_logging()
+    structlog.contextvars.bind_contextvars(process=role if role == "engines" else f"{role}-{rest[0]}")
+    try:
+        if role == "engines":
+            listener, *arenas = map(int, rest)
+            run(serve_engines(settings, listener, arenas))
+        else:
+            number, path, arena = rest
+            run(serve_gateway(settings, int(number), path, int(arena)))
+    except CannotStart as error:
+        _tell(error=str(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

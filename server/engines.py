@@ -1,0 +1,45 @@
+"""The engines of one process, the queue in front of them, and the models that they hold.
+
+    settings -> an Engine for each device -> load_all() -> worker threads take from one Batcher
+
+Everything that a gateway asks for by name, it finds in the catalogue; everything it wants run, it submits to the queue.
+"""
+
+import asyncio
+
+from server.batcher import Batcher
+from server.catalogue import Catalogue
+from server.engine import Engine, devices, usable_cpus
+from server.loading import load_all
+from server.metrics import Metrics
+from server.settings import ServerSettings
+from server.turns import Turns
+
+
+class Engines:
+    """The devices that `settings` name; to be made in the event loop that is to use their queue."""
+
+    def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        names = devices(settings.device)
+        threads = settings.threads or usable_cpus()
+        batch = settings.batch
+        self._engines = [Engine(name, threads, settings.threads_per_run, batch.sizes, batch.max_size) for name in names]
+        self.device = ",".join(names)
+        self.catalogue = Catalogue()
+        self.queue = Batcher(metrics, Turns(settings.shares))
+
+    async def start(self) -> None:
+        """Load the models, then run what is submitted."""
+        await asyncio.to_thread(load_all, self._settings.models, self._engines, self.catalogue, self._metrics)
+        for engine in self._engines:
+            self.queue.start(engine, engine.workers)
+
+    async def failed(self) -> None:
+        """Return when a worker has ended, which it does before `stop` only if it has a bug."""
+        await self.queue.failed()
+
+    async def stop(self) -> None:
+        """End the workers after their runs."""
+        await self.queue.stop("the server has stopped")

@@ -1,0 +1,96 @@
+"""A gateway: the gRPC server in front of a queue and a catalogue.
+
+    listen() -> not ready -> say_ready() ... -> drain()
+
+It does not know whether queue and catalogue are those of this process or of another one.
+"""
+
+import asyncio
+
+from grpc import aio
+from grpc_health.v1 import health, health_pb2
+from grpc_reflection.v1alpha import reflection
+
+from figment.v1 import image_service_pb2, model_service_pb2
+from server.admission import Admission, Submits
+from server.calls import Calls
+from server.catalogue import Catalogue
+from server.errors import AddressTaken
+from server.image_service import ImageService
+from server.limits import Limits
+from server.metrics import Metrics
+from server.model_service import ModelService
+from server.settings import ServerSettings
+from server.stages import Stages
+from server.streams import Streams
+
+IMAGE_SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"]
+MODEL_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+
+FAREWELL_S = 0.5
+"""Seconds for the last bytes of answered calls to leave."""
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Gateway:
+    """One gRPC server."""
+
+    def __init__(self, settings: ServerSettings, catalogue: Catalogue, queue: Submits, metrics: Metrics) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        limits = Limits(settings.limits, settings.batch.max_size)
+        queue_images = settings.limits.queue_images
+        self._admission = Admission(queue, metrics, queue_images, settings.limits.model_queue_images or queue_images)
+        stages = Stages(metrics)
+        self._streams = Streams(catalogue, self._admission, stages, limits, metrics)
+        self._health = health.aio.HealthServicer()
+        self._calls = Calls(metrics, catalogue.label)
+        self._server = aio.server(
+            options=[
+                ("grpc.max_receive_message_length", settings.limits.receive_bytes),
+                ("grpc.so_reuseport", int(settings.gateways > 1)),
+            ],
+        )
+        images = ImageService(catalogue, self._admission, stages, limits, self._streams)
+        self._calls.add_service(self._server, IMAGE_SERVICE, images)
+        self._calls.add_service(self._server, MODEL_SERVICE, ModelService(catalogue, limits))
+        self._calls.add_service(self._server, HEALTH, self._health)
+        names = (IMAGE_SERVICE.full_name, MODEL_SERVICE.full_name, HEALTH.full_name, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def listen(self, address: str) -> str:
+        """Listen on host:port and answer that nothing is ready yet; returns the address with the port that it got.
+
+        Raises: AddressTaken.
+        """
+        await self.say_ready(False)
+        try:
+            port = self._server.add_insecure_port(address)
+        except RuntimeError:
+            raise AddressTaken(f"address: cannot listen on {address}: is a server running there?") from None
+        await self._server.start()
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    async def say_ready(self, is_ready: bool) -> None:
+        """Tell health checks whether the server and its models are ready."""
+        state = SERVING if is_ready else NOT_SERVING
+        for name in self._catalogue.ready_names():
+            await self._health.set(f"{IMAGE_SERVICE.full_name}/{name}", state)
+        for service in ("", IMAGE_SERVICE.full_name):
+            await self._health.set(service, state)
+
+    async def drain(self) -> None:
+        """Refuse new requests, read no further from streams, and finish what was admitted within `drain_s`."""
+        drain_s = self._settings.drain_s
+        await self._health.enter_graceful_shutdown()
+        self._admission.close("the server is draining: try another one")
+        self._streams.drain()
+        # `stop` refuses new calls at once; it would wait for idle Watch and reflection calls too, so once ours are done a
+        # second one cuts it short, with time enough for their last bytes.
+        stopping = asyncio.create_task(self._server.stop(drain_s))
+        await self._calls.wait_until_idle(drain_s)
+        await self._server.stop(min(FAREWELL_S, drain_s))
+        await stopping

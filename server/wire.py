@@ -1,0 +1,49 @@
+"""Messages that carry images, put together without copying the images more than once.
+
+    message, images (N, H, W, C) uint8 -> parts -> joined() -> serialised message
+
+A serialised message is its fields one after the other, in any order, and a message in a field is its bytes after tag and
+length (Protocol Buffers, Encoding). So the small fields are serialised by protobuf, and the large one is laid beside
+them; only the join copies it.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+from google.protobuf.message import Message
+
+Parts = list[bytes | memoryview]
+"""A serialised message in pieces."""
+
+_LENGTH_DELIMITED = 2
+
+
+def nested(message: Message, field: str, contents: Sequence[Parts]) -> Parts:
+    """`message` with `contents` as the entries of its empty bytes or message field `field`."""
+    tag = _tag(type(message).DESCRIPTOR.fields_by_name[field].number)
+    parts: Parts = [message.SerializeToString()]
+    for content in contents:
+        parts.append(tag + _varint(sum(len(part) for part in content)))
+        parts.extend(content)
+    return parts
+
+
+def joined(parts: Parts) -> bytes:
+    """The serialised message."""
+    return b"".join(parts)
+
+
+@cache
+def _tag(number: int) -> bytes:
+    return _varint(number << 3 | _LENGTH_DELIMITED)
+
+
+def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return bytes((number,))
+    digits = bytearray()
+    while number > 0x7F:
+        digits.append(number & 0x7F | 0x80)
+        number >>= 7
+    digits.append(number)
+    return bytes(digits)
