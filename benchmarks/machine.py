@@ -1,0 +1,90 @@
+"""Where and with what was measured, for figures mean nothing without it.
+
+    /proc, package metadata, requirements -> Machine
+
+Asked once, before the first measurement.
+"""
+
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from benchmarks.environments import versions
+from benchmarks.processes import CommandFailed, run
+
+PACKAGES = ("figment", "grpcio", "protobuf", "numpy", "onnxruntime", "onnxruntime-gpu")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Processor, system and versions."""
+
+    date: str
+    command: str
+    commit: str
+    """Of the checkout that the server runs from."""
+    cpu: str
+    cores: int
+    load_before: float
+    """Load average of the last minute before the first measurement."""
+    system: str
+    python: str
+    packages: dict[str, str]
+    generator: str
+    peers: dict[str, dict[str, str]]
+
+
+def machine(peers: Iterable[str]) -> Machine:
+    """What this is measured on and with."""
+    return Machine(
+        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        command=" ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
+        commit=_first_line(["git", "-C", str(_server_folder()), "describe", "--always", "--dirty"]),
+        cpu=_cpu(),
+        cores=usable_cores(),
+        load_before=os.getloadavg()[0],
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        packages={name: version for name in PACKAGES if (version := _version(name))},
+        generator=_first_line(["h2load", "--version"]),
+        peers={peer: versions(peer) for peer in peers},
+    )
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _server_folder() -> Path:
+    """Where `figment serve` takes the server from; the working folder, which this process has in its path, left out."""
+    found = _first_line([sys.executable, "-P", "-c", "import server; print(server.__file__)"])
+    return Path(found).parent if found else Path()
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return found[0] if found else platform.processor()
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _first_line(command: list[str]) -> str:
+    try:
+        return run(command).partition("\n")[0]
+    except CommandFailed:
+        return ""
