@@ -12,6 +12,7 @@ import json
 import random
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -83,17 +84,13 @@ def alone(file: Path, device: str, seconds: float, figures: Figures) -> None:
 def stream(port: int, model: str, seconds: float) -> int:
     """One client: requests of STREAM_IMAGES images on one stream for a while; returns the images that came."""
     wire = FigmentWire(model)
-    may_send = [IN_FLIGHT]
+    may_send = threading.Semaphore(IN_FLIGHT)
 
     def requests() -> Iterator[bytes]:
         number, until_s = 0, time.monotonic() + seconds
-        while time.monotonic() < until_s:
-            if may_send[0] > 0:
-                may_send[0] -= 1
-                number += 1
-                yield wire.stream_request(STREAM_IMAGES, number)
-            else:
-                time.sleep(0.0002)
+        while may_send.acquire(timeout=max(0.0, until_s - time.monotonic())) and time.monotonic() < until_s:
+            number += 1
+            yield wire.stream_request(STREAM_IMAGES, number)
 
     images = 0
     options = [("grpc.max_receive_message_length", MAX_REPLY_BYTES)]
@@ -102,7 +99,8 @@ def stream(port: int, model: str, seconds: float) -> int:
             if reply.HasField("error"):
                 raise RuntimeError(f"the server answered: {reply.error.message}")
             images += reply.response.images.count
-            may_send[0] += reply.last
+            if reply.last:
+                may_send.release()
     return images
 
 

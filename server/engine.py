@@ -22,18 +22,11 @@ from server.batcher import Run
 from server.bundle import Bundle
 from server.costs import Costs, measure
 from server.errors import BundleRefused, DeviceMissing
+from server.layout import OUTPUTS
 from server.turns import Arrays, Graph
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-
-ROLE_OUTPUTS = {
-    "generator": {"images"},
-    "prior": {"latent"},
-    "decoder": {"images"},
-    "encoder": {"mean", "log_variance"},
-}
-
 
 WARM_UP_S = 0.1
 """Seconds for measuring the batch sizes of one graph, beyond the first run of each."""
@@ -70,8 +63,8 @@ class Engine:
         self._sessions: dict[Graph, Session] = {}
         self._costs: dict[Graph, Costs] = {}
 
-    def load(self, bundle: Bundle) -> dict[str, Graph]:
-        """Load, check and warm the graphs of `bundle`; returns them by role.
+    def load(self, bundle: Bundle) -> None:
+        """Load, check and warm the graphs of `bundle`.
 
         They have given what the golden noise must give. Blocks; for any thread but the workers.
 
@@ -91,7 +84,6 @@ class Engine:
         graphs = {role: Graph(manifest.name, manifest.version, role) for role in sessions}
         self._sessions |= {graphs[role]: session for role, session in sessions.items()}
         self._costs |= {graphs[role]: cost for role, cost in costs.items()}
-        return graphs
 
     def fingerprint(self, bundle: Bundle, variant: str) -> str:
         """Short name of everything that decides an image's bytes besides the request."""
@@ -144,8 +136,8 @@ class Engine:
                 outputs = self._run(sessions[role], [inputs]).outputs
             except Exception as error:  # as above
                 raise BundleRefused(f"{role}: onnxruntime cannot run the graph: {str(error)[:300]}") from None
-            if set(outputs) != ROLE_OUTPUTS[role]:
-                raise BundleRefused(f"{role}: gives {', '.join(outputs)}, must give {', '.join(ROLE_OUTPUTS[role])}")
+            if set(outputs) != set(OUTPUTS[role]):
+                raise BundleRefused(f"{role}: gives {', '.join(outputs)}, must give {', '.join(OUTPUTS[role])}")
             for name, array in outputs.items():
                 shape, dtype = expected[name]
                 if array.shape != shape or array.dtype != dtype:
