@@ -1,7 +1,8 @@
-"""The processes of a server of several gateways: `python -m server.child <role> <settings> <descriptors>`.
+"""The processes of a server of several gateways: `python -m server.child <role> <settings> ...`.
 
-    engines     load the models, answer the links of all gateways
-    gateway N   speak gRPC, submit to the engines
+    engines <listener> <arenas>      load the models, answer the links of all gateways
+    gateway <N> <path> <arena>       speak gRPC, submit to the engines
+    gateway <N>                      speak gRPC, with engines of its own
 
 Standard input tells when to stop, by its end, so that no child outlives its supervisor; what is to be known of a child it
 writes to standard output, a JSON object a line.
@@ -11,16 +12,17 @@ import asyncio
 import json
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 
 import structlog
 
 from server.app import run
 from server.arena import Arena
 from server.catalogue import Catalogue
+from server.engine_link import EngineLink
 from server.errors import CannotStart
 from server.gateway import Gateway
-from server.link import EngineLink, GatewayLinks
+from server.gateway_links import GatewayLinks
 from server.logs import set_up_logging
 from server.metrics import Metrics
 from server.settings import ServerSettings
@@ -30,16 +32,32 @@ log = structlog.get_logger()
 
 async def serve_engines(settings: ServerSettings, listener: int, arenas: Sequence[int]) -> None:
     """Be the engines' process: links come from the socket `listener`, gateway N shares the memory `arenas[N]`."""
-    from server.engines import Engines  # gateways do without onnxruntime
+    from server.engines import Engines  # the gateways that share them do without onnxruntime
 
     engines = Engines(settings, Metrics())
     await engines.start()
     links = GatewayLinks([Arena(descriptor) for descriptor in arenas], engines.catalogue, engines.queue)
     server = await asyncio.get_running_loop().create_unix_server(links.new, sock=socket.socket(fileno=listener))
     _tell(ready=True, models=engines.catalogue.ready_names(), device=engines.device)
-    ends = {asyncio.create_task(_stdin_ends()), asyncio.create_task(engines.failed())}
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    await _stdin_ends_or(engines.failed())
     server.close()
+    await engines.stop()
+
+
+async def serve_alone(settings: ServerSettings) -> None:
+    """Be a gateway that has engines of its own."""
+    from server.engines import Engines  # as above
+
+    metrics = Metrics()
+    engines = Engines(settings, metrics)
+    gateway = Gateway(settings, engines.catalogue, engines.queue, metrics)
+    # Not before it can serve: the others that listen on the port can.
+    await engines.start()
+    await gateway.listen(settings.address)
+    await gateway.say_ready(True)
+    _tell(ready=True, models=engines.catalogue.ready_names(), device=engines.device)
+    await _stdin_ends_or(engines.failed())
+    await gateway.drain()
     await engines.stop()
 
 
@@ -64,11 +82,17 @@ async def serve_gateway(settings: ServerSettings, number: int, path: str, arena:
                 _tell(ready=is_ready)
 
     staying = asyncio.create_task(stay_connected())
-    await asyncio.wait({asyncio.create_task(_stdin_ends()), staying}, return_when=asyncio.FIRST_COMPLETED)
+    await _stdin_ends_or(staying)
     if staying.done():
         staying.result()
     await gateway.drain()
     staying.cancel()
+
+
+async def _stdin_ends_or(other: Awaitable[None]) -> None:
+    """Return when the supervisor wants this process to end or `other` has ended."""
+    ends = {asyncio.create_task(_stdin_ends()), asyncio.ensure_future(other)}
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _stdin_ends() -> None:
@@ -93,6 +117,8 @@ def main(arguments: Sequence[str]) -> None:
         if role == "engines":
             listener, *arenas = map(int, rest)
             run(serve_engines(settings, listener, arenas))
+        elif len(rest) == 1:
+            run(serve_alone(settings))
         else:
             number, path, arena = rest
             run(serve_gateway(settings, int(number), path, int(arena)))

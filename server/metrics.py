@@ -125,7 +125,7 @@ def declare_engine_restarts(registry: CollectorRegistry) -> Counter:
     """The one metric that a supervisor counts and not the process that it is about."""
     return Counter(
         "figment_engine_restarts",
-        "Times that the engines' process had to be started again.",
+        "Times that a process that had engines had to be started again.",
         ["device"],
         registry=registry,
     )

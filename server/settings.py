@@ -4,6 +4,7 @@ Flag `--batch.max-size` is the environment variable FIGMENT_BATCH__MAX_SIZE.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, model_validator
 
@@ -70,7 +71,11 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
         1,
         ge=1,
         le=64,
-        description="processes that speak gRPC; more than one share the engines of a process of their own",
+        description="processes that speak gRPC on one port",
+    )
+    engines: Literal["auto", "own", "shared"] = Field(
+        "auto",
+        description="of several gateways: own: each has engines; shared: one more process has them; auto: own on a CPU",
     )
     drain_s: float = Field(30.0, ge=0, description="seconds that admitted requests have to finish after SIGTERM")
     batch: BatchSettings = BatchSettings()

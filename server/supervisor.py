@@ -1,9 +1,12 @@
-"""A server of several processes: N gateways that share the engines of one more, and this one, which starts them.
+"""A server of several processes: N gateways with engines of their own or with those of one more process, and this one.
 
-    settings -> sockets, shared memory -> engines, gateways -> ready ... -> gateways drain -> engines stop
+    own:      settings -> gateways -> ready ... -> gateways drain
+    shared:   settings -> sockets, shared memory -> engines, gateways -> ready ... -> gateways drain -> engines stop
 
+On a CPU each gateway has engines: a run in the process that wants it costs less than any hand-over, and threads of one
+interpreter stand in each other's way. A GPU has one owner, whose batches are made of all gateways' requests.
 The gateways listen on one port (SO_REUSEPORT), so the kernel deals connections out to them. A process that ends by itself
-is started again: with a gateway only its own connections are lost, and while the engines start again requests end as
+is started again: with a gateway only its own connections are lost, and while shared engines start again requests end as
 unavailable.
 """
 
@@ -24,6 +27,7 @@ from typing import Any
 import structlog
 
 from server.arena import make_shared_file
+from server.engine import devices
 from server.errors import AddressTaken, CannotStart
 from server.metrics import MetricsPage, declare_engine_restarts, forget_process, registry_of_processes
 from server.settings import ServerSettings
@@ -140,19 +144,16 @@ class Supervisor:
         self._engine_restarts = declare_engine_restarts(registry)
         self._page = MetricsPage(registry, self._are_ready)
         self._changed = asyncio.Event()
-        self._children: list[Child] = []
+        self.gateways: list[Child] = []
+        """The children that speak gRPC."""
+        self.engines: Child | None = None
+        """The child that has the devices, where the gateways share them."""
         self._files: list[int] = []
         self._sockets: list[socket.socket] = []
 
     @property
-    def gateways(self) -> list[Child]:
-        """The children that speak gRPC."""
-        return self._children[1:]
-
-    @property
-    def engines(self) -> Child:
-        """The child that has the devices."""
-        return self._children[0]
+    def _children(self) -> list[Child]:
+        return [self.engines, *self.gateways] if self.engines else self.gateways
 
     async def start(self) -> None:
         """Start all processes; returns when the server is ready.
@@ -161,15 +162,12 @@ class Supervisor:
         """
         self.metrics_address = self._page.listen(self.settings.metrics_address)
         self.address = self._reserve_port()
-        path = str(self._folder / "engines.sock")
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        listener.listen(2 * self.settings.gateways)
-        self._sockets.append(listener)
-        self._files = [make_shared_file() for _ in range(self.settings.gateways)]
-        self._spawn("engines", self.settings, [listener.fileno(), *self._files])
-        for number, file in enumerate(self._files):
-            self._spawn("gateway", self._share(), [file], str(number), path)
+        is_on_cpu = devices(self.settings.device) == ["cpu"]
+        if self.settings.engines == "own" or (self.settings.engines == "auto" and is_on_cpu):
+            for number in range(self.settings.gateways):
+                self.gateways.append(self._spawn("gateway", self._share(), [], str(number)))
+        else:
+            self._spawn_sharing()
         while not self._are_ready():
             self._changed.clear()
             await self._changed.wait()
@@ -177,16 +175,17 @@ class Supervisor:
                 if child.failures:
                     problem = f"{child.name}: the process ended at its start, the log says why"
                     raise CannotStart(child.facts.get("error", problem))
-        self.model_names = self.engines.facts["models"]
-        self._engine_restarts.labels(self.engines.facts["device"])
+        self.model_names = self._children[0].facts["models"]
+        self._engine_restarts.labels(self._children[0].facts["device"])
         log.info("ready", address=self.address, metrics=self.metrics_address, gateways=self.settings.gateways)
 
     async def stop(self) -> None:
         """Let all gateways drain, then end the engines."""
         log.info("draining", drain_s=self.settings.drain_s)
         timeout_s = self.settings.drain_s + GRACE_S
-        await asyncio.gather(*(child.stop(timeout_s) for child in self._children[1:]))
-        await asyncio.gather(*(child.stop(GRACE_S) for child in self._children[:1]))
+        await asyncio.gather(*(child.stop(timeout_s) for child in self.gateways))
+        if self.engines:
+            await self.engines.stop(GRACE_S)
         self._page.stop()
         for held in self._sockets:
             held.close()
@@ -200,19 +199,31 @@ class Supervisor:
         await asyncio.Event().wait()
 
     def _are_ready(self) -> bool:
-        return bool(self._children) and all(child.is_ready for child in self._children)
+        return len(self.gateways) == self.settings.gateways and all(child.is_ready for child in self._children)
 
-    def _spawn(self, role: str, settings: ServerSettings, files: list[int], *names: str) -> None:
+    def _spawn_sharing(self) -> None:
+        """Start the engines' process and the gateways that are linked to it."""
+        path = str(self._folder / "engines.sock")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path)
+        listener.listen(2 * self.settings.gateways)
+        self._sockets.append(listener)
+        self._files = [make_shared_file() for _ in range(self.settings.gateways)]
+        self.engines = self._spawn("engines", self.settings, [listener.fileno(), *self._files])
+        for number, file in enumerate(self._files):
+            self.gateways.append(self._spawn("gateway", self._share(), [file], str(number), path))
+
+    def _spawn(self, role: str, settings: ServerSettings, files: list[int], *names: str) -> Child:
         command = [sys.executable, "-m", "server.child", role, settings.model_dump_json(), *names, *map(str, files)]
         environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(self._folder)}
         name = "-".join([role, *names[:1]])
         child = Child(name, command, environment, files, self._changed.set, self._ended)
-        self._children.append(child)
         child.start()
+        return child
 
     def _ended(self, child: Child, pid: int) -> None:
         forget_process(self._folder, pid)
-        if child is self.engines and child.failures and "device" in child.facts:
+        if child.failures and "device" in child.facts:
             self._engine_restarts.labels(child.facts["device"]).inc()
         self._changed.set()
 
