@@ -9,8 +9,9 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
-OVERHEAD_S = 0.0002
-"""What a run costs beside the engine: forming the batch, waking the event loop."""
+OVERHEAD_S = 0.001
+"""What a run costs beside the engine: forming the batch, handing the interpreter over, waking the event loop. It is some
+0.4 ms; the rest keeps measurements that other work on the machine disturbed from making batches too small."""
 
 ROUNDS = 5
 """How often each size is timed at most: other work on the machine makes a run slower, never faster."""
