@@ -1,17 +1,17 @@
 """Admission: room for images, from the moment that a request is let in to its end.
 
-    admit() -> Place -> run(): submit, wait -> outputs
+    admit() -> Place -> start() or run() -> outputs
 
 Counts images, not requests, all together and of each model; a request that does not fit is refused at once, and a place
-is free again as soon as its block is left, whatever ended it. Knows asyncio, not gRPC; belongs to the event loop.
+is free again as soon as it is left, whatever ended it. Knows asyncio, not gRPC; belongs to the event loop.
 """
 
 import asyncio
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Protocol, Self
 
-from server.errors import Rejected, Unavailable
+from server.errors import Rejected, ServingError, Unavailable
 from server.metrics import Metrics
 from server.turns import Arrays, Graph, Request
 
@@ -20,7 +20,7 @@ class Submits(Protocol):
     """Where admitted rows go: the queue of this process, or of the one that has the engines."""
 
     def submit(
-        self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Arrays | Exception], None]
+        self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Arrays | ServingError], None]
     ) -> Request:
         """Queue N rows; `finish` is called once with the outputs or the error, unless the request is cancelled."""
 
@@ -73,14 +73,18 @@ class Admission:
         """Count images in."""
         self._images += images
         self._model_images[model] = self._model_images.get(model, 0) + images
+        self.metrics.queue_images.labels(model).inc(images)
 
     def free(self, model: str, images: int) -> None:
         """Count images out."""
         self._images -= images
         self._model_images[model] -= images
+        self.metrics.queue_images.labels(model).dec(images)
 
-    def note_rate(self, images_per_s: float) -> None:
-        """Learn how fast runs are, which tells a refused client when to come again."""
+    def observe(self, request: Request) -> None:
+        """Count how long a request waited, and learn how fast runs are, which tells a refused client when to come again."""
+        self.metrics.stage_seconds.labels(request.graph.model, "queue").observe(request.queue_s)
+        images_per_s = max(request.count, request.batch_size) / max(request.compute_s, 1e-6)
         self._images_per_s += 0.1 * (images_per_s - self._images_per_s)
 
     def _refusal(self, model: str, whose: str, admitted: int, limit: int, images: int) -> Rejected:
@@ -92,7 +96,7 @@ class Admission:
 
 
 class Place:
-    """Room for some images of one request, from admission to the end of its `with` block.
+    """Room for some images of one request, until it is left, at the latest at the end of its `with` block.
 
     queue_s, compute_s   seconds that its runs waited and took, summed
     batch_size           images or latents in the first run that it was part of
@@ -103,11 +107,11 @@ class Place:
         self._model = model
         self._images = images
         self._caller = caller
+        self._request: Request | None = None
         self.queue_s = 0.0
         self.compute_s = 0.0
         self.batch_size = 0
         admission.take(model, images)
-        admission.metrics.queue_images.labels(model).inc(images)
 
     def __enter__(self) -> Self:
         return self
@@ -115,35 +119,46 @@ class Place:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._admission.free(self._model, self._images)
-        self._admission.metrics.queue_images.labels(self._model).dec(self._images)
+        self.leave()
+
+    def leave(self) -> None:
+        """Be free again, and give up what was started and has not ended; nothing happens to one that was left before."""
+        if self._images:
+            self._admission.free(self._model, self._images)
+            self._images = 0
+            if self._request:
+                self._admission.queue.cancel(self._request)
+
+    def start(self, graph: Graph, inputs: Arrays, finish: Callable[[Arrays | ServingError], None]) -> None:
+        """Run `graph` on inputs of N rows each, N at most the images of this place.
+
+        `finish` is called once with the outputs or the error, EngineFailed or Unavailable, unless the place is left before.
+        """
+        self._finish = finish
+        self._request = self._admission.queue.submit(graph, inputs, self._caller, self._ended)
+        assert self._request.count <= self._images, "rows were admitted before"
 
     async def run(self, graph: Graph, inputs: Arrays) -> Arrays:
-        """Outputs of `graph` for inputs of N rows each, N at most the images of this place.
-
-        Cancelling the call takes its waiting rows out of the queue.
-
-        Raises: EngineFailed, Unavailable.
-        """
+        """The outputs of what `start` begins; raises what it ends with."""
         future: asyncio.Future[Arrays] = asyncio.get_running_loop().create_future()
 
-        def finish(outcome: Any) -> None:
+        def finish(outcome: Arrays | ServingError) -> None:
             if future.cancelled():
                 return
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, ServingError):
                 future.set_exception(outcome)
             else:
                 future.set_result(outcome)
 
-        request = self._admission.queue.submit(graph, inputs, self._caller, finish)
-        assert request.count <= self._images, "rows were admitted before"
-        try:
-            outputs = await future
-        finally:
-            self._admission.queue.cancel(request)
-        self._admission.metrics.stage_seconds.labels(self._model, "queue").observe(request.queue_s)
-        self.queue_s += request.queue_s
-        self.compute_s += request.compute_s
-        self.batch_size = self.batch_size or request.batch_size
-        self._admission.note_rate(max(request.count, request.batch_size) / max(request.compute_s, 1e-6))
-        return outputs
+        self.start(graph, inputs, finish)
+        return await future
+
+    def _ended(self, outcome: Arrays | ServingError) -> None:
+        request, self._request = self._request, None
+        assert request
+        if not isinstance(outcome, ServingError):
+            self._admission.observe(request)
+            self.queue_s += request.queue_s
+            self.compute_s += request.compute_s
+            self.batch_size = self.batch_size or request.batch_size
+        self._finish(outcome)

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import structlog
 
-from server.errors import EngineFailed, Unavailable
+from server.errors import EngineFailed, ServingError, Unavailable
 from server.metrics import Metrics
 from server.turns import Arrays, Graph, Piece, Request, Turns
 
@@ -84,7 +84,7 @@ class Batcher:
             worker.start()
 
     def submit(
-        self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Arrays | Exception], None]
+        self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Arrays | ServingError], None]
     ) -> Request:
         """Queue N rows; `finish` is called once, by the event loop, with the outputs or the error.
 
@@ -218,11 +218,11 @@ class Batcher:
         if request.done == request.count:
             _end(request, _joined(request.parts))
 
-    def _end_queued(self, request: Request, error: Exception) -> None:
+    def _end_queued(self, request: Request, error: ServingError) -> None:
         """End a request of which rows may still wait."""
         if not request.is_ended:
             self.cancel(request)
-            request.finish(error)
+            _finish(request, error)
 
     def _observe(self, device: str, model: str, size: int, run: Run) -> None:
         metrics = self._metrics
@@ -250,7 +250,14 @@ def _joined(parts: list[tuple[int, Arrays]]) -> Arrays:
     return {name: np.concatenate([rows[name] for rows in arrays]) for name in arrays[0]}
 
 
-def _end(request: Request, outcome: Arrays | Exception) -> None:
+def _end(request: Request, outcome: Arrays | ServingError) -> None:
     if not request.is_ended:
         request.is_ended = True
+        _finish(request, outcome)
+
+
+def _finish(request: Request, outcome: Arrays | ServingError) -> None:
+    try:
         request.finish(outcome)
+    except Exception:  # whatever becomes of one request, the others of its batch get theirs
+        log.exception("bug: a request could not be finished", model=request.graph.model)

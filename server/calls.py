@@ -44,11 +44,15 @@ Message = TypeVar("Message")
 log = structlog.get_logger()
 
 
+def request_id() -> str:
+    """The request id of the RPC that the current task serves, "" outside of one."""
+    return _request_id.get("")
+
+
 def with_request_id(logger: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """A structlog processor that adds the request id of the RPC in whose task a line is logged."""
-    request_id = _request_id.get(None)
-    if request_id:
-        event["request_id"] = request_id
+    if known := request_id():
+        event["request_id"] = known
     return event
 
 
@@ -92,9 +96,9 @@ class Calls:
     def _observed(self, run: Any, parse: Callable[[bytes], Any] | None, service: str, method: str) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:
             started_s = time.monotonic()
-            request_id = _id_of(context)
-            _request_id.set(request_id)
-            context.set_trailing_metadata(((REQUEST_ID, request_id),))
+            own_id = _id_of(context)
+            _request_id.set(own_id)
+            context.set_trailing_metadata(((REQUEST_ID, own_id),))
             code = StatusCode.OK
             # Streams observe each of their requests themselves.
             model: str | None = None
@@ -108,15 +112,15 @@ class Calls:
             except ServingError as error:
                 code = error.code
                 log.info("request failed", method=method, code=code.name, error=str(error))
-                await _abort(context, error.status(), code, request_id)
+                await _abort(context, error.status(), code)
             except aio.AbortError:
                 code = _as_code(context.code())
                 raise
             except Exception:
                 code = StatusCode.INTERNAL
                 log.exception("bug: unexpected exception", method=method)
-                problem = f"internal error, logged under request id {request_id}"
-                await _abort(context, Status(code=code.value[0], message=problem), code, request_id)
+                problem = f"internal error, logged under request id {own_id}"
+                await _abort(context, Status(code=code.value[0], message=problem), code)
             except asyncio.CancelledError:
                 code = cancellation_code(context)
                 if model is not None:
@@ -158,8 +162,8 @@ def _as_code(code: object) -> StatusCode:
     return next((known for known in StatusCode if code in (known, known.value[0])), StatusCode.UNKNOWN)
 
 
-async def _abort(context: Context, status: Status, code: StatusCode, request_id: str) -> None:
-    trailers = (("grpc-status-details-bin", status.SerializeToString()), (REQUEST_ID, request_id))
+async def _abort(context: Context, status: Status, code: StatusCode) -> None:
+    trailers = (("grpc-status-details-bin", status.SerializeToString()), (REQUEST_ID, request_id()))
     await context.abort(code, status.message, trailers)
 
 

@@ -46,7 +46,7 @@ class ImageService:
         limit = self._limits.unary_images(model.image_bytes)
         drawing = requests.drawing(request, model, limit, beyond="; StreamGenerate gives more")
         with self._admission.admit(model.name, drawing.count, context.peer()) as place:
-            return joined(await self._stages.draw(place, drawing, drawing.first_index, drawing.count))
+            return joined(await self._stages.draw(place, drawing))
 
     async def StreamGenerate(self, request_iterator: object, context: Context) -> None:
         """Answer many Generate requests on one stream."""
@@ -75,9 +75,9 @@ class ImageService:
         image_format = pictures.check_format(request.format)
         with self._admission.admit(model.name, len(latents), context.peer()) as place:
             outputs = await _decode(place, model, latents, labels)
-        images, encode_s = await self._stages.encode(model, outputs, image_format)
+        images, encode_s = await self._stages.encode_beside(model, outputs, image_format)
         response = pb.DecodeResponse(timing=timing(place, encode_s), **_served_by(model))
-        return joined(nested(response, "images", [images]))
+        return joined(nested(response, "images", images))
 
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> bytes:
         """Map images to the images decoded from their means."""
@@ -87,9 +87,9 @@ class ImageService:
         with self._admission.admit(model.name, len(images), context.peer()) as place:
             encoded = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
             outputs = await _decode(place, model, encoded["mean"], labels)
-        batch, encode_s = await self._stages.encode(model, outputs, image_format)
+        batch, encode_s = await self._stages.encode_beside(model, outputs, image_format)
         response = pb.ReconstructResponse(timing=timing(place, encode_s), **_served_by(model))
-        return joined(nested(response, "images", [batch]))
+        return joined(nested(response, "images", batch))
 
     async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> bytes:
         """Draw images along the way between two latents."""
@@ -107,11 +107,11 @@ class ImageService:
             between = slerp if request.method == pb.InterpolationMethod.INTERPOLATION_METHOD_SLERP else lerp
             latents = between(ends[0][0], ends[1][0], request.steps)
             outputs = await _decode(place, model, latents, labels)
-        images, encode_s = await self._stages.encode(model, outputs, image_format)
+        images, encode_s = await self._stages.encode_beside(model, outputs, image_format)
         response = pb.InterpolateResponse(
             latents=_latent_batch(latents), timing=timing(place, encode_s), **_served_by(model)
         )
-        return joined(nested(response, "images", [images]))
+        return joined(nested(response, "images", images))
 
 
 async def _uploaded(

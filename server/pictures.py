@@ -7,6 +7,8 @@ decoded. Knows Pillow and the messages, nothing of models.
 """
 
 import io
+import math
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from figment.v1.images_pb2 import ImageBatch, ImageFormat
 from server.errors import InvalidArgument
-from server.wire import Parts, nested
+from server.wire import Parts, head, nested
 
 Images = npt.NDArray[np.uint8]
 
@@ -43,13 +45,10 @@ def check_format(image_format: int) -> int:
 
 def encode(images: Images, image_format: int) -> Parts:
     """images: (N, H, W, C) uint8. Returns an ImageBatch of them in a checked `image_format`."""
-    count, height, width, channels = images.shape
-    batch = ImageBatch(
-        format=ImageFormat.ValueType(image_format), count=count, height=height, width=width, channels=channels
-    )
     if image_format == RAW:
-        return nested(batch, "data", [[images.reshape(-1).data]])
-    return nested(batch, "data", [[_encode_one(image, image_format)] for image in images])
+        return [_raw_head(images.shape), images.reshape(-1).data]
+    files: list[Parts] = [[_encode_one(image, image_format)] for image in images]
+    return nested(_described(images.shape, image_format), "data", *files)
 
 
 def decode(batch: ImageBatch, shape: tuple[int, int, int], limit: int) -> Images:
@@ -117,6 +116,20 @@ def _decode_one(field: str, file: bytes, shape: tuple[int, int, int]) -> Images:
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise InvalidArgument(field, f"got a damaged file: {str(error)[:100]}") from None
     return flat.reshape(shape)
+
+
+@lru_cache(maxsize=4096)
+def _raw_head(shape: tuple[int, ...]) -> bytes:
+    """Everything of a RAW ImageBatch before its pixels: the same for all images of a shape."""
+    batch = _described(shape, RAW)
+    return batch.SerializeToString() + head(batch, "data", math.prod(shape))
+
+
+def _described(shape: tuple[int, ...], image_format: int) -> ImageBatch:
+    count, height, width, channels = shape
+    return ImageBatch(
+        format=ImageFormat.ValueType(image_format), count=count, height=height, width=width, channels=channels
+    )
 
 
 def _encode_one(image: Images, image_format: int) -> bytes:

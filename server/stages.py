@@ -17,7 +17,7 @@ from server.admission import Place
 from server.catalogue import LoadedModel
 from server.metrics import Metrics
 from server.noise import Sampler, truncate
-from server.requests import Drawing, Labels
+from server.requests import Drawing
 from server.turns import Arrays
 from server.wire import Parts, nested
 
@@ -32,47 +32,63 @@ class Stages:
         self._metrics = metrics
         self._sampler = Sampler()
 
-    async def draw(self, place: Place, drawing: Drawing, first_index: int, count: int) -> Parts:
-        """Images first_index to first_index + count - 1 of a drawing that was admitted, as a GenerateResponse."""
+    async def draw(self, place: Place, drawing: Drawing) -> Parts:
+        """All images of a drawing that was admitted, as a GenerateResponse."""
+        arguments = (drawing, drawing.first_index, drawing.count)
+        if drawing.count <= INLINE_IMAGES:
+            inputs = self.sample(*arguments)
+        else:
+            inputs = await asyncio.to_thread(self.sample, *arguments, Sampler())
+        outputs = await place.run(drawing.model.graphs["generator"], inputs)
+        images, encode_s = await self.encode_beside(drawing.model, outputs, drawing.image_format)
+        return self.response(place, drawing, drawing.first_index, inputs, images, encode_s)
+
+    def sample(self, drawing: Drawing, first_index: int, count: int, sampler: Sampler | None = None) -> Arrays:
+        """Inputs of the generator graph for images first_index to first_index + count - 1.
+
+        Other threads than the event loop's need a sampler of their own.
+        """
         model = drawing.model
-        inputs, labels = await self._sample(drawing, first_index, count)
-        outputs = await place.run(model.graphs["generator"], inputs)
-        images, encode_s = await self.encode(model, outputs, drawing.image_format)
+        started_s = time.monotonic()
+        noise, labels = (sampler or self._sampler).sample(
+            drawing.seed, first_index, count, model.noise_dim, model.number_of_labels
+        )
+        truncate(noise, model.latent_dim, drawing.truncation)
+        inputs: Arrays = {"noise": noise}
+        if model.number_of_labels:
+            if drawing.label is not None:
+                labels[:] = drawing.label
+            inputs["label"] = labels
+        self._observe(model, "sample", started_s)
+        return inputs
+
+    def encode(self, model: LoadedModel, outputs: Arrays, image_format: int) -> tuple[Parts, float]:
+        """The images of a run as an ImageBatch, and the seconds that it took."""
+        started_s = time.monotonic()
+        batch = pictures.encode(outputs["images"].astype(np.uint8, copy=False), image_format)
+        return batch, self._observe(model, "encode", started_s)
+
+    async def encode_beside(self, model: LoadedModel, outputs: Arrays, image_format: int) -> tuple[Parts, float]:
+        """The same; files are made in a thread."""
+        if image_format == pictures.RAW:
+            return self.encode(model, outputs, image_format)
+        return await asyncio.to_thread(self.encode, model, outputs, image_format)
+
+    def response(
+        self, place: Place, drawing: Drawing, first_index: int, inputs: Arrays, images: Parts, encode_s: float
+    ) -> Parts:
+        """The GenerateResponse of images that were drawn from `inputs`."""
+        model = drawing.model
         response = GenerateResponse(
             seed=drawing.seed,
             first_index=first_index,
-            labels=labels.tolist(),
+            labels=inputs["label"].tolist() if "label" in inputs else (),
             model=model.name,
             version=model.version,
             engine=model.engine,
             timing=timing(place, encode_s),
         )
-        return nested(response, "images", [images])
-
-    async def encode(self, model: LoadedModel, outputs: Arrays, image_format: int) -> tuple[Parts, float]:
-        """The images of a run as an ImageBatch, and the seconds that it took; files are made in a thread."""
-        images = outputs["images"].astype(np.uint8, copy=False)
-        started_s = time.monotonic()
-        if image_format == pictures.RAW:
-            batch = pictures.encode(images, image_format)
-        else:
-            batch = await asyncio.to_thread(pictures.encode, images, image_format)
-        return batch, self._observe(model, "encode", started_s)
-
-    async def _sample(self, drawing: Drawing, first_index: int, count: int) -> tuple[Arrays, Labels]:
-        """Inputs of the generator graph, and the labels of the images; none on an unconditional model."""
-        model = drawing.model
-        started_s = time.monotonic()
-        arguments = (drawing.seed, first_index, count, model.noise_dim, model.number_of_labels)
-        if count <= INLINE_IMAGES:
-            noise, labels = self._sampler.sample(*arguments)
-        else:
-            noise, labels = await asyncio.to_thread(Sampler().sample, *arguments)
-        truncate(noise, model.latent_dim, drawing.truncation)
-        if drawing.label is not None:
-            labels[:] = drawing.label
-        self._observe(model, "sample", started_s)
-        return {"noise": noise, **({"label": labels} if model.number_of_labels else {})}, labels
+        return nested(response, "images", images)
 
     def _observe(self, model: LoadedModel, stage: str, started_s: float) -> float:
         seconds = time.monotonic() - started_s

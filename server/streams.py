@@ -1,7 +1,9 @@
 """StreamGenerate: many requests on one stream, each answered under its id.
 
-    read -> [answer: check -> (admit and draw a piece) ...] per request -> outbox -> write
+    read -> answer: check -> (admit, sample, run, encode) a piece at a time -> outbox -> write
 
+Two tasks a stream, one reads and one writes; a request is no task but an object that the queue calls back, because tasks
+and their wake-ups cost a quarter of all that is done for a small request.
 Rules: at most `stream_requests` requests and one chunk ahead of a slow reader are in flight, then reading stops; a
 failed request is one response and the stream goes on; the pieces of one request come in index order and exactly one
 response is its last; when the server drains, reading stops and the stream ends with OK after what was admitted.
@@ -11,21 +13,24 @@ import asyncio
 import math
 import time
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import structlog
 from grpc import StatusCode, aio
 
 from figment.v1.image_service_pb2 import StreamGenerateRequest, StreamGenerateResponse
 from server import requests
-from server.admission import Admission
-from server.calls import Context, cancellation_code, parsed
+from server.admission import Admission, Place
+from server.calls import Context, cancellation_code, parsed, request_id
 from server.catalogue import Catalogue
 from server.errors import EngineFailed, Expired, InvalidArgument, ServingError, quote
 from server.limits import Limits
 from server.metrics import Metrics
+from server.pictures import RAW
 from server.stages import Stages
-from server.wire import joined, nested
+from server.turns import Arrays
+from server.wire import Parts, joined, nested
 
 METHOD = "StreamGenerate"
 
@@ -85,32 +90,35 @@ class _Stream:
     """One stream in progress."""
 
     def __init__(self, streams: Streams, context: Context) -> None:
-        self._streams = streams
-        self._context = context
-        self._peer = context.peer()
-        self._in_flight: set[str] = set()
-        self._slots = asyncio.Semaphore(streams.limits.stream_requests)
+        self.streams = streams
+        self.peer = context.peer()
+        self.log = log.bind(request_id=request_id())
+        self.answers: dict[str, _Answer] = {}
         # One chunk is being written and one is ready behind it.
-        self._ahead = _Bytes(2 * streams.limits.stream_chunk_bytes)
+        self.ahead = _Bytes(2 * streams.limits.stream_chunk_bytes)
+        self._context = context
+        self._slots = asyncio.Semaphore(streams.limits.stream_requests)
         self._outbox: asyncio.Queue[_Outgoing | None] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
+        self._has_read_all = False
         self._is_draining = False
 
     async def serve(self) -> None:
         """Read and answer; returns when everything that was read is answered and written."""
         try:
             async with asyncio.TaskGroup() as group:
-                writing = group.create_task(self._write_all())
-                async with asyncio.TaskGroup() as answers:
-                    self._reading = answers.create_task(self._read_all(answers))
-                    if self._is_draining:
-                        self._reading.cancel()
-                self._outbox.put_nowait(None)
-                await writing
+                group.create_task(self._write_all())
+                self._reading = group.create_task(self._read_all())
+                self._reading.add_done_callback(self._end_reading)
+                if self._is_draining:
+                    self._reading.cancel()
         except BaseExceptionGroup as group_error:
             if group_error.subgroup(_ClientGoneError):
                 raise asyncio.CancelledError from None
             raise
+        finally:
+            for answer in list(self.answers.values()):
+                answer.give_up(cancellation_code(self._context))
 
     def stop_reading(self) -> None:
         """Read no more requests; those that were read are answered."""
@@ -118,7 +126,17 @@ class _Stream:
         if self._reading:
             self._reading.cancel()
 
-    async def _read_all(self, answers: asyncio.TaskGroup) -> None:
+    def write(self, response: bytes, *, is_last: bool, held_bytes: int = 0) -> None:
+        """Send a response, in order; `held_bytes` of those ahead are free again once it is written."""
+        self._outbox.put_nowait(_Outgoing(response, is_last, held_bytes))
+
+    def forget(self, answer: "_Answer") -> None:
+        """Free the id of a request that has ended, unless an older request has it."""
+        if self.answers.get(answer.id) is answer:
+            del self.answers[answer.id]
+        self._end_writing()
+
+    async def _read_all(self) -> None:
         while True:
             await self._slots.acquire()
             content = await self._context.read()
@@ -127,9 +145,17 @@ class _Stream:
             try:
                 message = parsed(StreamGenerateRequest.FromString, content)
             except InvalidArgument as error:
-                self._fail("", error, is_new=False)
+                self.write(StreamGenerateResponse(error=error.message(), last=True).SerializeToString(), is_last=True)
             else:
-                answers.create_task(self._answer(message))
+                _Answer(self, message).begin()
+
+    def _end_reading(self, _: object) -> None:
+        self._has_read_all = True
+        self._end_writing()
+
+    def _end_writing(self) -> None:
+        if self._has_read_all and not self.answers:
+            self._outbox.put_nowait(None)
 
     async def _write_all(self) -> None:
         while (outgoing := await self._outbox.get()) is not None:
@@ -137,76 +163,135 @@ class _Stream:
                 await self._context.write(outgoing.response)
             except Exception as error:  # grpc names no class for it
                 raise _ClientGoneError from error
-            self._ahead.give(outgoing.held_bytes)
+            self.ahead.give(outgoing.held_bytes)
             if outgoing.is_last:
                 self._slots.release()
 
-    async def _answer(self, message: StreamGenerateRequest) -> None:
-        """Answer one request, whatever becomes of it, by responses of which one is the last."""
-        metrics = self._streams.metrics
-        started_s = time.monotonic()
-        code = StatusCode.OK
-        model = self._streams.catalogue.label(message.request.model)
-        is_new = message.id not in self._in_flight
-        self._in_flight.add(message.id)
+
+class _Answer:
+    """One request of a stream, answered by responses of which one is the last, whatever becomes of it.
+
+    A piece takes its bytes before its places in the queue: a reader who is slow holds up nobody else.
+    """
+
+    def __init__(self, stream: _Stream, message: StreamGenerateRequest) -> None:
+        self.id = message.id
+        self._stream = stream
+        self._streams = stream.streams
+        self._message = message
+        self._model = self._streams.catalogue.label(message.request.model)
+        self._started_s = time.monotonic()
+        self._timer: asyncio.TimerHandle | None = None
+        self._done = 0
+        self._held_bytes = 0
+        self._place: Place | None = None
+        self._is_ended = False
+
+    def begin(self) -> None:
+        """Check the request and begin to draw its first piece."""
+        self._try(self._check)
+
+    def give_up(self, code: StatusCode) -> None:
+        """End without a response: nobody is there to read it."""
+        self._streams.metrics.cancelled.labels(
+            self._model, "deadline" if code is StatusCode.DEADLINE_EXCEEDED else "client"
+        ).inc()
+        self._end(code)
+
+    def _try(self, step: Callable[..., None], *arguments: Any) -> None:
+        """Take a step; the error that it raises is the answer."""
         try:
-            if not is_new:
-                raise InvalidArgument("id", f"got {quote(message.id)}, which is in flight on this stream already")
-            if len(message.id) > MAX_ID:
-                raise InvalidArgument("id", f"got {len(message.id)} characters, allowed are {MAX_ID}")
-            if not (math.isfinite(message.timeout_s) and message.timeout_s >= 0):
-                raise InvalidArgument(
-                    "timeout_s", f"got {message.timeout_s}, allowed are 0 (none) and positive numbers"
-                )
-            async with asyncio.timeout(message.timeout_s or None):
-                await self._draw(message)
-        except TimeoutError:
-            metrics.cancelled.labels(model, "deadline").inc()
-            code = self._fail(message.id, Expired(f"timeout_s: {message.timeout_s:g} s have passed"), is_new)
+            step(*arguments)
         except ServingError as error:
-            code = self._fail(message.id, error, is_new)
-        except asyncio.CancelledError:
-            code = cancellation_code(self._context)
-            reason = "deadline" if code is StatusCode.DEADLINE_EXCEEDED else "client"
-            metrics.cancelled.labels(model, reason).inc()
-            raise
+            self._fail(error)
         except Exception:
-            log.exception("bug: unexpected exception", method=METHOD)
-            code = self._fail(message.id, EngineFailed("internal error, logged"), is_new)
-        finally:
-            metrics.request_seconds.labels(model, METHOD, code.name).observe(time.monotonic() - started_s)
+            self._stream.log.exception("bug: unexpected exception", method=METHOD)
+            self._fail(EngineFailed("internal error, logged"))
 
-    async def _draw(self, message: StreamGenerateRequest) -> None:
-        """Check, admit and draw one request, piece by piece.
+    def _check(self) -> None:
+        message, stream, limits = self._message, self._stream, self._streams.limits
+        if message.id in stream.answers:
+            raise InvalidArgument("id", f"got {quote(message.id)}, which is in flight on this stream already")
+        stream.answers[message.id] = self
+        if len(message.id) > MAX_ID:
+            raise InvalidArgument("id", f"got {len(message.id)} characters, allowed are {MAX_ID}")
+        if not (math.isfinite(message.timeout_s) and message.timeout_s >= 0):
+            raise InvalidArgument("timeout_s", f"got {message.timeout_s}, allowed are 0 (none) and positive numbers")
+        if message.timeout_s:
+            self._timer = asyncio.get_running_loop().call_later(message.timeout_s, self._expire)
+        model = self._streams.catalogue.find(message.request.model, message.request.version)
+        self._drawing = requests.drawing(message.request, model, limits.stream_images, beyond="")
+        self._piece = min(self._drawing.count, limits.piece_images(model.image_bytes))
+        self._next_piece()
 
-        A piece takes its bytes before its places in the queue: a reader who is slow holds up nobody else.
-        """
-        streams = self._streams
-        model = streams.catalogue.find(message.request.model, message.request.version)
-        drawing = requests.drawing(message.request, model, streams.limits.stream_images, beyond="")
-        piece = min(drawing.count, streams.limits.piece_images(model.image_bytes))
-        for done in range(0, drawing.count, piece):
-            count = min(piece, drawing.count - done)
-            held_bytes = await self._ahead.take(count * model.image_bytes)
-            try:
-                with streams.admission.admit(model.name, count, self._peer, is_continued=done > 0) as place:
-                    response = await streams.stages.draw(place, drawing, drawing.first_index + done, count)
-            except BaseException:
-                self._ahead.give(held_bytes)
-                raise
-            is_last = done + count == drawing.count
-            if is_last:
-                self._in_flight.discard(message.id)
-            answer = StreamGenerateResponse(id=message.id, last=is_last)
-            self._outbox.put_nowait(_Outgoing(joined(nested(answer, "response", [response])), is_last, held_bytes))
+    def _next_piece(self) -> None:
+        self._piece = min(self._piece, self._drawing.count - self._done)
+        self._stream.ahead.take(self._piece * self._drawing.model.image_bytes, self._begin_piece)
 
-    def _fail(self, request_id: str, error: ServingError, is_new: bool) -> StatusCode:
-        """Answer a request with `error`; its id is free again unless an older request has it."""
-        if is_new:
-            self._in_flight.discard(request_id)
-        answer = StreamGenerateResponse(id=request_id[:MAX_ID], error=error.message(), last=True)
-        self._outbox.put_nowait(_Outgoing(answer.SerializeToString(), True, 0))
-        return error.code
+    def _begin_piece(self, held_bytes: int) -> None:
+        self._held_bytes = held_bytes
+        self._try(self._run)
+
+    def _run(self) -> None:
+        drawing, model = self._drawing, self._drawing.model
+        self._place = self._streams.admission.admit(
+            model.name, self._piece, self._stream.peer, is_continued=self._done > 0
+        )
+        self._inputs = self._streams.stages.sample(drawing, drawing.first_index + self._done, self._piece)
+        self._place.start(model.graphs["generator"], self._inputs, self._computed)
+
+    def _computed(self, outcome: Arrays | ServingError) -> None:
+        if isinstance(outcome, ServingError):
+            self._fail(outcome)
+            return
+        encode, model, image_format = self._streams.stages.encode, self._drawing.model, self._drawing.image_format
+        if image_format == RAW:
+            self._try(lambda: self._respond(*encode(model, outcome, image_format)))
+        else:
+            encoding = asyncio.get_running_loop().run_in_executor(None, encode, model, outcome, image_format)
+            encoding.add_done_callback(lambda _: self._try(lambda: self._respond(*encoding.result())))
+
+    def _respond(self, images: Parts, encode_s: float) -> None:
+        """Send a piece and begin the next one, if there is one and nobody has ended the request meanwhile."""
+        if self._is_ended:
+            return
+        assert self._place
+        drawing, first_index = self._drawing, self._drawing.first_index + self._done
+        response = self._streams.stages.response(self._place, drawing, first_index, self._inputs, images, encode_s)
+        self._done += self._piece
+        is_last = self._done == drawing.count
+        answer = StreamGenerateResponse(id=self.id, last=is_last)
+        self._stream.write(joined(nested(answer, "response", response)), is_last=is_last, held_bytes=self._held_bytes)
+        self._held_bytes = 0
+        if is_last:
+            self._end(StatusCode.OK)
+        else:
+            self._place.leave()
+            self._next_piece()
+
+    def _expire(self) -> None:
+        self._streams.metrics.cancelled.labels(self._model, "deadline").inc()
+        self._fail(Expired(f"timeout_s: {self._message.timeout_s:g} s have passed"))
+
+    def _fail(self, error: ServingError) -> None:
+        if not self._is_ended:
+            answer = StreamGenerateResponse(id=self.id[:MAX_ID], error=error.message(), last=True)
+            self._stream.write(answer.SerializeToString(), is_last=True)
+            self._end(error.code)
+
+    def _end(self, code: StatusCode) -> None:
+        """Free everything that the request holds."""
+        self._is_ended = True
+        if self._timer:
+            self._timer.cancel()
+        if self._place:
+            self._place.leave()
+            self._place = None  # which calls back: images must not wait for the garbage collector
+        self._stream.ahead.forget(self._begin_piece)
+        self._stream.ahead.give(self._held_bytes)
+        seconds = time.monotonic() - self._started_s
+        self._streams.metrics.request_seconds.labels(self._model, METHOD, code.name).observe(seconds)
+        self._stream.forget(self)
 
 
 class _Bytes:
@@ -215,29 +300,27 @@ class _Bytes:
     def __init__(self, size: int) -> None:
         self._size = size
         self._free = size
-        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._waiting: deque[tuple[int, Callable[[int], None]]] = deque()
 
-    async def take(self, wanted: int) -> int:
-        """Wait until `wanted` bytes, or all that there ever are, are free; returns how many were taken."""
+    def take(self, wanted: int, then: Callable[[int], None]) -> None:
+        """Call `then` with the number of bytes taken as soon as `wanted`, or all that there ever are, are free."""
         wanted = min(wanted, self._size)
         if self._waiting or self._free < wanted:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append((wanted, turn))
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self.give(wanted)
-                raise
+            self._waiting.append((wanted, then))
         else:
             self._free -= wanted
-        return wanted
+            then(wanted)
 
     def give(self, taken: int) -> None:
-        """Give back what `take` returned."""
+        """Give back what was taken."""
         self._free += taken
-        while self._waiting and (self._waiting[0][1].cancelled() or self._waiting[0][0] <= self._free):
-            wanted, turn = self._waiting.popleft()
-            if not turn.cancelled():
-                self._free -= wanted
-                turn.set_result(None)
+        while self._waiting and self._waiting[0][0] <= self._free:
+            wanted, then = self._waiting.popleft()
+            self._free -= wanted
+            then(wanted)
+
+    def forget(self, then: Callable[[int], None]) -> None:
+        """Do not call `then` any more; whoever waits behind it may have its turn by that."""
+        if self._waiting:
+            self._waiting = deque(entry for entry in self._waiting if entry[1] != then)
+            self.give(0)

@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from server.errors import ServingError
+
 Array = npt.NDArray[np.generic]
 Arrays = dict[str, Array]
 """Inputs or outputs of a graph by name; rows are the first axis."""
@@ -39,7 +41,7 @@ class Request:
     inputs: Arrays
     count: int
     caller: Hashable
-    finish: Callable[["Arrays | Exception"], None]
+    finish: Callable[[Arrays | ServingError], None]
     queued_s: float
     taken: int = 0
     done: int = 0

@@ -7,9 +7,9 @@ length (Protocol Buffers, Encoding). So the small fields are serialised by proto
 them; only the join copies it.
 """
 
-from collections.abc import Sequence
 from functools import cache
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 Parts = list[bytes | memoryview]
@@ -18,14 +18,18 @@ Parts = list[bytes | memoryview]
 _LENGTH_DELIMITED = 2
 
 
-def nested(message: Message, field: str, contents: Sequence[Parts]) -> Parts:
+def nested(message: Message, field: str, *contents: Parts) -> Parts:
     """`message` with `contents` as the entries of its empty bytes or message field `field`."""
-    tag = _tag(type(message).DESCRIPTOR.fields_by_name[field].number)
     parts: Parts = [message.SerializeToString()]
     for content in contents:
-        parts.append(tag + _varint(sum(len(part) for part in content)))
+        parts.append(head(message, field, sum(map(len, content))))
         parts.extend(content)
     return parts
+
+
+def head(message: Message, field: str, size: int) -> bytes:
+    """What stands before an entry of `size` bytes in the bytes or message field `field`."""
+    return _tag(message.DESCRIPTOR, field) + _varint(size)
 
 
 def joined(parts: Parts) -> bytes:
@@ -34,8 +38,8 @@ def joined(parts: Parts) -> bytes:
 
 
 @cache
-def _tag(number: int) -> bytes:
-    return _varint(number << 3 | _LENGTH_DELIMITED)
+def _tag(kind: Descriptor, field: str) -> bytes:
+    return _varint(kind.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
 
 
 def _varint(number: int) -> bytes:

@@ -30,14 +30,14 @@ def same(parts: Parts, expected: Message) -> bool:
 
 
 def on_a_stream(batch: ImageBatch, data: Sequence[Parts], response: GenerateResponse, request_id: str) -> Parts:
-    images = nested(batch, "data", data)
+    images = nested(batch, "data", *data)
     answer = StreamGenerateResponse(id=request_id, last=True)
-    return nested(answer, "response", [nested(response, "images", [images])])
+    return nested(answer, "response", nested(response, "images", images))
 
 
 @pytest.mark.parametrize("size", LENGTHS_AROUND_A_DIGIT)
 def test_images_of_any_length_arrive_whole(size: int):
-    parts = nested(ImageBatch(count=3), "data", [[content(size)]])
+    parts = nested(ImageBatch(count=3), "data", [content(size)])
     assert same(parts, ImageBatch(count=3, data=[content(size)]))
 
 
@@ -84,15 +84,15 @@ def test_any_answer_on_a_stream_is_what_protobuf_would_serialise(
 @settings(max_examples=30, deadline=None, database=None)
 def test_the_pieces_of_one_content_are_one_entry(sizes: list[int]):
     pieces: Parts = [memoryview(content(size)) for size in sizes]
-    assert same(nested(ImageBatch(), "data", [pieces]), ImageBatch(data=[b"".join(pieces)]))
+    assert same(nested(ImageBatch(), "data", pieces), ImageBatch(data=[b"".join(pieces)]))
 
 
 def test_a_message_without_contents_is_the_message():
-    assert same(nested(ImageBatch(count=7), "data", []), ImageBatch(count=7))
+    assert same(nested(ImageBatch(count=7), "data"), ImageBatch(count=7))
 
 
 def test_an_empty_message_in_a_field_is_there():
-    parts = nested(StreamGenerateResponse(id="a"), "response", [nested(GenerateResponse(), "images", [[]])])
+    parts = nested(StreamGenerateResponse(id="a"), "response", nested(GenerateResponse(), "images", []))
     expected = StreamGenerateResponse(id="a", response=GenerateResponse(images=ImageBatch()))
     assert same(parts, expected)
     assert StreamGenerateResponse.FromString(joined(parts)).response.HasField("images")
@@ -100,7 +100,7 @@ def test_an_empty_message_in_a_field_is_there():
 
 def test_a_field_number_of_several_bytes_is_a_tag_of_several_bytes():
     option = UninterpretedOption(identifier_value="x" * 200)
-    parts = nested(FileOptions(go_package="a"), "uninterpreted_option", [[option.SerializeToString()]] * 2)
+    parts = nested(FileOptions(go_package="a"), "uninterpreted_option", *[[option.SerializeToString()]] * 2)
     assert same(parts, FileOptions(go_package="a", uninterpreted_option=[option, option]))
 
 
