@@ -2,7 +2,7 @@
 
     Contender.measure(span) -> Sample: images, seconds, CPU seconds
 
-`Unary` is the usual case: n images a request. `Streaming` sends the same requests on one stream. `Bare` runs
+`Unary` is the usual case: n images a request. `Streaming` sends the same requests on streams. `Bare` runs
 onnxruntime alone. The server's CPU and the replies are both taken between two moments in the middle of a steady load.
 """
 
@@ -23,7 +23,7 @@ from benchmarks.workloads import FLIGHT
 WARM_CYCLES = 2
 WINDOW_CYCLES = 4
 
-STREAM_REQUESTS = 200_000
+STREAM_REQUESTS = 100_000
 """Requests on one stream; where they end, h2load opens the next stream."""
 
 
@@ -113,14 +113,14 @@ class Unary:
 
 
 class Streaming:
-    """Figment, the same requests as messages on one StreamGenerate call; images are counted by the server's metrics."""
+    """Figment, the same requests as messages on a StreamGenerate call a connection; the server's metrics count images."""
 
-    def __init__(self, server: Figment, images: int) -> None:
+    def __init__(self, server: Figment, images: int, connections: int = GRPC_CONNECTIONS) -> None:
         self.name = f"{server.name} stream"
         self._server = server
         wire = FigmentWire(server.graph.name)
         body = b"".join(framed(wire.stream_request(images, number)) for number in range(STREAM_REQUESTS))
-        self._target = Target(server.port, wire.stream_path, True, body, connections=1, streams=1)
+        self._target = Target(server.port, wire.stream_path, True, body, connections, streams=1)
 
     def measure(self, span: Span) -> Sample:
         """Images and CPU between two moments."""

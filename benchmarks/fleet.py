@@ -17,7 +17,7 @@ from benchmarks.plan import HOME, Plan
 from benchmarks.processes import StartFailed
 from benchmarks.results import Results
 from benchmarks.servers import Figment, Server
-from benchmarks.workloads import GRAPHS, Graph
+from benchmarks.workloads import FLIGHT, GRAPHS, Graph
 
 BUNDLES, LOGS, ENVIRONMENTS = HOME / "bundles", HOME / "logs", HOME / "environments"
 
@@ -42,7 +42,7 @@ class Fleet:
         for server in self.figments.values():
             found.append(Unary(server, images, plan.connections))
             if "stream" in plan.contenders:
-                found.append(Streaming(server, images))
+                found.append(Streaming(server, images, plan.connections))
         if self.nothing:
             found.append(Unary(self.nothing, images, plan.connections))
         if "alone" in plan.contenders:
@@ -53,15 +53,16 @@ class Fleet:
 @contextmanager
 def fleet(plan: Plan, graph: Graph, results: Results) -> Iterator[Fleet]:
     """Start what the plan wants for `graph`; what is missing goes to results.missing."""
+    limits = ("--limits.stream-requests", str(FLIGHT // plan.connections))
     with ExitStack() as stack:
         figments = {}
         for name, options in plan.variants.items() if "figment" in plan.contenders else ():
-            server = Figment(name, graph, BUNDLES, LOGS, plan.threads, options)
+            server = Figment(name, graph, BUNDLES, LOGS, plan.threads, (*limits, *options))
             if _started(server, results, stack):
                 figments[name] = server
         nothing = None
         if "nothing" in plan.contenders:
-            options = plan.variants["figment"]
+            options = (*limits, *plan.variants["figment"])
             server = Figment("figment, nothing computed", GRAPHS[graph.nothing], BUNDLES, LOGS, plan.threads, options)
             nothing = server if _started(server, results, stack) else None
         peers = {}

@@ -181,7 +181,16 @@ def main() -> None:
             ("nothing64", "cpu", figures.nothing),
             ("dcgan64", chosen.device, figures.served),
         ):
-            options = ["--gateways", gateways, "--device", device, "--batch.max-size", str(chosen.max_size)]
+            options = [
+                "--gateways",
+                gateways,
+                "--engines",
+                "shared",
+                "--device",
+                device,
+                "--batch.max-size",
+                str(chosen.max_size),
+            ]
             server = Figment(f"gpu-{model}", GRAPHS[model], chosen.bundles, chosen.out, 1, options)
             server.start()
             try:

@@ -184,8 +184,7 @@ def figment_command(models: Path, port: int, metrics_port: int, threads: int, op
     """`figment serve` as it is found beside this Python."""
     program = str(Path(sys.executable).parent / "figment")
     addresses = ["--address", f"127.0.0.1:{port}", "--metrics-address", f"127.0.0.1:{metrics_port}"]
-    limits = ["--limits.stream-requests", str(FLIGHT)]
-    return [program, "serve", "--models", str(models), *addresses, "--threads", str(threads), *limits, *options]
+    return [program, "serve", "--models", str(models), *addresses, "--threads", str(threads), *options]
 
 
 def onnx_file(bundles: Path, graph: Graph) -> Path:
