@@ -505,6 +505,21 @@ async def test_a_failed_batch_ends_a_request_of_which_rows_still_wait_and_those_
     assert engine.batches == [[1, 2], [10], [11]]
 
 
+async def test_a_request_that_cannot_be_finished_costs_its_batch_nothing(logs: list[MutableMapping[str, Any]]):
+    def break_down(_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    engine = DoublingEngine()
+    async with batching(engine) as batcher:
+        await occupy(engine, batcher)
+        batcher.submit(A, {"x": np.array([1.0], np.float32)}, "me", break_down)
+        other = ask(batcher, [2])
+        engine.gate.set()
+        assert await other.values() == [4]
+    assert engine.batches[-1] == [1, 2]
+    assert [entry["event"] for entry in logs] == ["bug: a request could not be finished"]
+
+
 class Nonsense(DoublingEngine):
     """Gives `outputs` in its first run."""
 
