@@ -22,7 +22,8 @@ from server.turns import Arrays
 from server.wire import Parts, nested
 
 INLINE_IMAGES = 64
-"""More images than this are sampled in a thread: about 0.2 ms would hold up everybody else's requests."""
+"""More images of a unary request than this are sampled in a thread: the 0.2 ms that these take hold up everybody else's
+requests. A piece of a request on a stream is what one run computes, and is sampled at once."""
 
 
 class Stages:

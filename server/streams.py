@@ -12,7 +12,6 @@ response is its last; when the server drains, reading stops and the stream ends 
 import asyncio
 import math
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ from server.metrics import Metrics
 from server.pictures import RAW
 from server.stages import Stages
 from server.turns import Arrays
+from server.window import Window
 from server.wire import Parts, joined, nested
 
 METHOD = "StreamGenerate"
@@ -95,7 +95,7 @@ class _Stream:
         self.log = log.bind(request_id=request_id())
         self.answers: dict[str, _Answer] = {}
         # One chunk is being written and one is ready behind it.
-        self.ahead = _Bytes(2 * streams.limits.stream_chunk_bytes)
+        self.ahead = Window(2 * streams.limits.stream_chunk_bytes)
         self._context = context
         self._slots = asyncio.Semaphore(streams.limits.stream_requests)
         self._outbox: asyncio.Queue[_Outgoing | None] = asyncio.Queue()
@@ -292,35 +292,3 @@ class _Answer:
         seconds = time.monotonic() - self._started_s
         self._streams.metrics.request_seconds.labels(self._model, METHOD, code.name).observe(seconds)
         self._stream.forget(self)
-
-
-class _Bytes:
-    """A number of bytes that may be taken, first come, first served."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._free = size
-        self._waiting: deque[tuple[int, Callable[[int], None]]] = deque()
-
-    def take(self, wanted: int, then: Callable[[int], None]) -> None:
-        """Call `then` with the number of bytes taken as soon as `wanted`, or all that there ever are, are free."""
-        wanted = min(wanted, self._size)
-        if self._waiting or self._free < wanted:
-            self._waiting.append((wanted, then))
-        else:
-            self._free -= wanted
-            then(wanted)
-
-    def give(self, taken: int) -> None:
-        """Give back what was taken."""
-        self._free += taken
-        while self._waiting and self._waiting[0][0] <= self._free:
-            wanted, then = self._waiting.popleft()
-            self._free -= wanted
-            then(wanted)
-
-    def forget(self, then: Callable[[int], None]) -> None:
-        """Do not call `then` any more; whoever waits behind it may have its turn by that."""
-        if self._waiting:
-            self._waiting = deque(entry for entry in self._waiting if entry[1] != then)
-            self.give(0)

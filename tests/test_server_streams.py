@@ -3,7 +3,7 @@
 import asyncio
 import queue
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,7 +15,6 @@ from figment.v1 import image_service_pb2 as pb
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
 from server.app import App, serving
 from server.settings import LimitSettings, ServerSettings
-from server.streams import _Bytes
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
@@ -233,37 +232,3 @@ async def test_at_most_64_requests_of_a_stream_are_in_flight(models: Path):
         (open_stream,) = app._gateway._streams._open
         assert len(open_stream.answers) == 4
         stream.cancel()
-
-
-def test_bytes_are_taken_first_come_first_served():
-    free, taken = _Bytes(10), []
-
-    def take(name: str) -> Callable[[int], None]:
-        return lambda wanted: taken.append((name, wanted))
-
-    gone = take("gone")
-    free.take(6, take("first"))
-    free.take(8, take("large"))
-    free.take(1, gone)
-    free.take(2, take("small"))
-    assert taken == [("first", 6)]
-    free.forget(gone)
-    free.give(6)
-    assert taken[1:] == [("large", 8), ("small", 2)]
-    free.give(10)
-    free.take(1000, take("all"))
-    assert taken[3:] == [("all", 10)]
-
-
-def test_who_waits_behind_one_that_has_gone_has_his_turn():
-    free, taken = _Bytes(10), []
-    free.take(6, taken.append)
-
-    def gone(_: int) -> None:
-        raise AssertionError("it has gone")
-
-    free.take(8, gone)
-    free.take(3, taken.append)
-    assert taken == [6]
-    free.forget(gone)
-    assert taken == [6, 3]
