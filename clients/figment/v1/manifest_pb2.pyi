@@ -110,7 +110,7 @@ class Manifest(_message.Message):
     version: _builtins.str
     """Version of the model, a decimal number from 1."""
     family: _builtins.str
-    """"vae", "gan" or "hybrid"."""
+    """"vae", "gan" or "hybrid"; "imported" for a generator that was trained elsewhere."""
     height: _builtins.int
     """Height of an image in pixels."""
     width: _builtins.int
@@ -135,7 +135,7 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def quality(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Quality figures by measure, such as "reconstruction_psnr_db"."""
+        """Quality figures by measure, such as "frechet_random" or "reconstruction_psnr_db"."""
 
     @_builtins.property
     def measured(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measurement]:
@@ -212,22 +212,60 @@ class Parity(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class DriftEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> Global___Drift: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: Global___Drift | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     UNIT_FIELD_NUMBER: _builtins.int
     TOLERANCE_FIELD_NUMBER: _builtins.int
     WORST_ERROR_FIELD_NUMBER: _builtins.int
     DIFFERING_FIELD_NUMBER: _builtins.int
     BATCH_SIZES_FIELD_NUMBER: _builtins.int
+    MEAN_ERROR_FIELD_NUMBER: _builtins.int
+    PSNR_DB_FIELD_NUMBER: _builtins.int
+    BEYOND_ONE_FIELD_NUMBER: _builtins.int
+    UNROUNDED_ERROR_FIELD_NUMBER: _builtins.int
+    DRIFT_FIELD_NUMBER: _builtins.int
     unit: _builtins.str
     """What the errors below count: "grey_levels" (0 to 255) for images, "relative" (to the largest value) for latents."""
     tolerance: _builtins.float
-    """Largest error that passes."""
+    """Largest error that passes; 0 where the variant is judged by `drift` instead."""
     worst_error: _builtins.float
     """Largest error seen."""
     differing: _builtins.float
     """Share of the values that differ at all, 0 to 1."""
+    mean_error: _builtins.float
+    """Mean absolute error."""
+    psnr_db: _builtins.float
+    """Peak signal-to-noise ratio of images in dB; absent for latents and where nothing differs."""
+    beyond_one: _builtins.float
+    """Share of the values of images that are off by more than one grey level (1/255), 0 to 1."""
+    unrounded_error: _builtins.float
+    """Largest error of images before they are rounded, as a part of 255; absent in lossy variants."""
     @_builtins.property
     def batch_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Batch sizes tried."""
+
+    @_builtins.property
+    def drift(self) -> _containers.MessageMap[_builtins.str, Global___Drift]:
+        """What a lossy variant does to the quality, by the name of the features that distances are taken between."""
 
     def __init__(
         self,
@@ -237,14 +275,56 @@ class Parity(_message.Message):
         worst_error: _builtins.float = ...,
         differing: _builtins.float = ...,
         batch_sizes: _abc.Iterable[_builtins.int] | None = ...,
+        mean_error: _builtins.float = ...,
+        psnr_db: _builtins.float | None = ...,
+        beyond_one: _builtins.float = ...,
+        unrounded_error: _builtins.float | None = ...,
+        drift: _abc.Mapping[_builtins.str, Global___Drift] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_psnr_db", b"_psnr_db", "_unrounded_error", b"_unrounded_error", "psnr_db", b"psnr_db", "unrounded_error", b"unrounded_error"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_psnr_db", b"_psnr_db", "_unrounded_error", b"_unrounded_error", "batch_sizes", b"batch_sizes", "beyond_one", b"beyond_one", "differing", b"differing", "drift", b"drift", "mean_error", b"mean_error", "psnr_db", b"psnr_db", "tolerance", b"tolerance", "unit", b"unit", "unrounded_error", b"unrounded_error", "worst_error", b"worst_error"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__psnr_db: _TypeAlias = _typing.Literal["psnr_db"]  # noqa: Y015
+    _WhichOneofArgType__psnr_db: _TypeAlias = _typing.Literal["_psnr_db", b"_psnr_db"]  # noqa: Y015
+    _WhichOneofReturnType__unrounded_error: _TypeAlias = _typing.Literal["unrounded_error"]  # noqa: Y015
+    _WhichOneofArgType__unrounded_error: _TypeAlias = _typing.Literal["_unrounded_error", b"_unrounded_error"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__psnr_db) -> _WhichOneofReturnType__psnr_db | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__unrounded_error) -> _WhichOneofReturnType__unrounded_error | None: ...
+
+Global___Parity: _TypeAlias = Parity  # noqa: Y015
+
+@_typing.final
+class Drift(_message.Message):
+    """Frechet distances to real images, of the fp32 graph and of a lossy variant on the same noise."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FP32_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    IMAGES_FIELD_NUMBER: _builtins.int
+    fp32: _builtins.float
+    """Distance of what the fp32 graph draws."""
+    variant: _builtins.float
+    """Distance of what the variant draws."""
+    images: _builtins.int
+    """Images drawn by each."""
+    def __init__(
+        self,
+        *,
+        fp32: _builtins.float = ...,
+        variant: _builtins.float = ...,
+        images: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_sizes", b"batch_sizes", "differing", b"differing", "tolerance", b"tolerance", "unit", b"unit", "worst_error", b"worst_error"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fp32", b"fp32", "images", b"images", "variant", b"variant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Parity: _TypeAlias = Parity  # noqa: Y015
+Global___Drift: _TypeAlias = Drift  # noqa: Y015
 
 @_typing.final
 class Measurement(_message.Message):
@@ -262,6 +342,7 @@ class Measurement(_message.Message):
     LATENCY_P50_S_FIELD_NUMBER: _builtins.int
     LATENCY_P99_S_FIELD_NUMBER: _builtins.int
     PEAK_MEMORY_BYTES_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
     graph: _builtins.str
     """File name of the graph."""
     machine: _builtins.str
@@ -282,6 +363,8 @@ class Measurement(_message.Message):
     """99th percentile of the seconds a run."""
     peak_memory_bytes: _builtins.int
     """Largest resident memory in bytes."""
+    runtime: _builtins.str
+    """Version of onnxruntime."""
     def __init__(
         self,
         *,
@@ -295,10 +378,11 @@ class Measurement(_message.Message):
         latency_p50_s: _builtins.float = ...,
         latency_p99_s: _builtins.float = ...,
         peak_memory_bytes: _builtins.int = ...,
+        runtime: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "cpu_s_per_image", b"cpu_s_per_image", "graph", b"graph", "images_per_s", b"images_per_s", "latency_p50_s", b"latency_p50_s", "latency_p99_s", b"latency_p99_s", "machine", b"machine", "peak_memory_bytes", b"peak_memory_bytes", "provider", b"provider", "threads", b"threads"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_size", b"batch_size", "cpu_s_per_image", b"cpu_s_per_image", "graph", b"graph", "images_per_s", b"images_per_s", "latency_p50_s", b"latency_p50_s", "latency_p99_s", b"latency_p99_s", "machine", b"machine", "peak_memory_bytes", b"peak_memory_bytes", "provider", b"provider", "runtime", b"runtime", "threads", b"threads"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
