@@ -61,7 +61,20 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     text = json_format.MessageToJson(
         manifest, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, sort_keys=True
     )
-    (folder / "manifest.json").write_text(text + "\n")
+    temporary = folder / ".manifest.json.writing"
+    temporary.write_text(text + "\n")
+    temporary.replace(folder / "manifest.json")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the version in `folder`.
+
+    Raises: BundleError, if there is none.
+    """
+    try:
+        return json_format.Parse((folder / "manifest.json").read_text(), Manifest(), ignore_unknown_fields=True)
+    except (OSError, UnicodeDecodeError, json_format.ParseError) as error:
+        raise BundleError(f"{folder} is no version of a model: manifest.json: {str(error)[:200]}") from None
 
 
 def write_triton_config(manifest: Manifest, folder: Path) -> None:

@@ -1,26 +1,127 @@
-"""`figment export`: publish a finished run as a bundle."""
+"""`figment export`, `figment import`, `figment bench`: from a run or a foreign graph to a bundle, and how fast it is."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
+from export.bundle import read_manifest, write_manifest
 from export.errors import ExportError
-from export.exporter import export
+from export.foreign import Layout, Range, from_onnx
+from export.measure import measure
+from export.publish import VARIANTS, Device, Plan, Published, Variant, publish
+from export.source import from_run
+from figment.v1.manifest_pb2 import Manifest
 from training.errors import RunFolderError
 
 
-class Export(BaseSettings):
-    """Turn a finished run into verified ONNX and publish it as the next version of a model."""
+class _Publishing(BaseSettings):
+    """Options of verbs that publish a bundle."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (ExportError, RunFolderError)
 
-    run: CliPositionalArg[Path] = Field(description="run folder that figment train wrote")
     models: Path = Field(Path("models"), description="folder of models to publish into")
+    tune: bool = Field(False, description="try the lossy variants of the device, measure the speed of every graph")
+    variants: tuple[Variant, ...] | None = Field(
+        None, description="lossy variants to try: int8, fp16; by default none, with --tune int8 on cpu and fp16 on cuda"
+    )
+    device: Device = Field("cpu", description="what speed is measured on: cpu or cuda")
+    evaluate: bool = Field(False, description="measure the quality of the images, for the manifest")
+
+    @property
+    def plan(self) -> Plan:
+        """What is to be done beyond the exact graphs."""
+        chosen = self.variants if self.variants is not None else VARIANTS[self.device] if self.tune else ()
+        return Plan(chosen, self.tune, self.evaluate, self.device)
+
+
+class Export(_Publishing):
+    """Turn a finished run into verified ONNX and publish it as the next version of a model."""
+
+    run: CliPositionalArg[Path] = Field(description="run folder that figment train wrote")
     name: str | None = Field(None, description="name of the model; by default the run folder's")
+    data: str | None = Field(None, description="real images to judge by; by default what the run was trained on")
 
     def cli_cmd(self) -> None:
         """Export, and say where the bundle is."""
-        folder = export(self.run, self.models, self.name or self.run.resolve().name)
-        print(f"{folder}: verified and published; look at {folder / 'samples.png'}")
+        _tell(publish(from_run(self.run, self.data), self.models, self.name or self.run.resolve().name, self.plan))
+
+
+class Import(_Publishing):
+    """Take a generator that was trained elsewhere from its ONNX file and publish it as the next version of a model."""
+
+    file: CliPositionalArg[Path] = Field(description="ONNX file: noise (N, Z) or (N, Z, 1, 1) [, label] -> images")
+    name: str | None = Field(None, description="name of the model; by default the file's")
+    layout: Layout = Field(
+        "auto", description="order of the images' axes: NCHW or NHWC; auto: where 1 or 3 channels are"
+    )
+    range: Range = Field("auto", description="black and white: -1..1, 0..1 or 0..255; auto: by what the graph draws")
+    labels: tuple[str, ...] = Field((), description="names of the classes, where the graph has an input for a label")
+    data: str | None = Field(None, description="real images to judge by; lossy variants and --evaluate need them")
+
+    def cli_cmd(self) -> None:
+        """Import, and say what was found and where the bundle is."""
+        source = from_onnx(self.file, self.layout, self.range, self.labels, self.data)
+        _tell(publish(source, self.models, self.name or self.file.stem.lower(), self.plan))
+
+
+class Bench(BaseSettings):
+    """Measure how fast the graphs of a bundle run on this machine."""
+
+    errors: ClassVar[tuple[type[Exception], ...]] = (ExportError,)
+
+    what: CliPositionalArg[Literal["model"]] = Field(description="model: the graphs of one version, without a server")
+    version: CliPositionalArg[Path] = Field(description="a version's folder, such as models/digits-vae/1")
+    device: Device = Field("cpu", description="cpu or cuda")
+    write: bool = Field(False, description="put the figures into the manifest, in place of those there of this device")
+
+    def cli_cmd(self) -> None:
+        """Measure and print a table."""
+        manifest = read_manifest(self.version)
+        found = measure([self.version / file for file in manifest.graphs], self.device, len(manifest.labels))
+        _print_speed(found)
+        if self.write:
+            kept = [old for old in manifest.measured if old.provider != found[0].provider]
+            del manifest.measured[:]
+            manifest.measured.extend([*kept, *found])
+            write_manifest(manifest, self.version)
+
+
+def _tell(published: Published) -> None:
+    manifest: Manifest = published.manifest
+    for reason in published.left_out:
+        print(f"left out: {reason}")
+    for file, parity in sorted(manifest.parity.items()):
+        for features, drift in sorted(parity.drift.items()):
+            change = 100 * (drift.variant / drift.fp32 - 1)
+            print(f"{file}: Frechet distance ({features}) {drift.variant:.4g}, exact {drift.fp32:.4g}: {change:+.2f}%")
+    for name, figure in sorted(manifest.quality.items()):
+        print(f"{name}: {figure:.4g}")
+    if manifest.measured:
+        _print_speed(manifest.measured)
+    print(f"{published.folder}: verified and published; look at {published.folder / 'samples.png'}")
+
+
+def _print_speed(measured: Any) -> None:
+    """A table; CPU us: of an image, MiB: the process's largest memory so far."""
+    here = measured[0]
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("graph", "threads", "batch", "images/s", "CPU us", "p50 ms", "p99 ms", "MiB"):
+        table.add_column(column, justify="left" if column == "graph" else "right", no_wrap=True)
+    for found in sorted(measured, key=lambda found: (found.graph, found.threads, found.batch_size)):
+        table.add_row(
+            found.graph.removesuffix(".onnx"),
+            str(found.threads),
+            str(found.batch_size),
+            f"{found.images_per_s:.0f}",
+            f"{1e6 * found.cpu_s_per_image:.1f}",
+            f"{1e3 * found.latency_p50_s:.2f}",
+            f"{1e3 * found.latency_p99_s:.2f}",
+            f"{found.peak_memory_bytes / 2**20:.0f}",
+        )
+    print(f"{here.machine}, {here.provider}, onnxruntime {here.runtime}")
+    Console().print(table)

@@ -1,10 +1,13 @@
 """Errors of the export.
 
     ExportError
-      ParityError     a graph does not do what the trained networks do
-      BundleError     a bundle cannot be written
+      ParityError       a graph does not do what the trained networks do
+      VariantRefused    a lossy variant is not worth it, or draws images of another quality
+      MeasurementError  a graph cannot be run here to be measured
+      ImportRefused     an ONNX file is not a generator that can be served
+      BundleError       a bundle cannot be written or read
 
-Whichever is raised, nothing was published.
+Whichever leaves the package, nothing was published; VariantRefused does not: a bundle does without the variant.
 """
 
 
@@ -16,5 +19,17 @@ class ParityError(ExportError):
     """A graph does not do what the trained networks do; names the graph, the batch size and the figure."""
 
 
+class VariantRefused(ExportError):
+    """A lossy variant is not worth it, or draws images of another quality; names the graph and the figures."""
+
+
+class MeasurementError(ExportError):
+    """A graph cannot be run here to be measured; names the graph and the provider."""
+
+
+class ImportRefused(ExportError):
+    """An ONNX file is not a generator that can be served; says what came and what is allowed."""
+
+
 class BundleError(ExportError):
-    """A bundle cannot be written."""
+    """A bundle cannot be written or read."""

@@ -20,10 +20,12 @@ def noise_of(seed: int, index: int, noise_dim: int, labels: int) -> tuple[npt.ND
     return noise, int(generator.integers(labels)) if labels else None
 
 
-def golden_inputs(count: int, noise_dim: int, labels: int) -> dict[str, npt.NDArray[np.float32 | np.int64]]:
-    """Inputs of a generator graph for images 0 to count - 1 of GOLDEN_SEED: noise (N, noise_dim) [, label (N,)]."""
-    draws = [noise_of(GOLDEN_SEED, index, noise_dim, labels) for index in range(count)]
-    inputs: dict[str, npt.NDArray[np.float32 | np.int64]] = {"noise": np.stack([noise for noise, _ in draws])}
+def golden_inputs(
+    count: int, noise_dim: int, labels: int, seed: int = GOLDEN_SEED
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Inputs of a generator graph for images 0 to count - 1 of `seed`: noise (N, noise_dim) [, label (N,)]."""
+    draws = [noise_of(seed, index, noise_dim, labels) for index in range(count)]
+    inputs: dict[str, npt.NDArray[np.generic]] = {"noise": np.stack([noise for noise, _ in draws])}
     if labels:
         inputs["label"] = np.array([label for _, label in draws], np.int64)
     return inputs

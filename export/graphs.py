@@ -1,98 +1,125 @@
-"""The graphs of a bundle: a trained model cut into its roles, and each of them as an ONNX file.
+"""The graphs of a bundle: a trained model cut into its roles, and each of them as ONNX.
 
     generator  noise [, label]  -> images uint8 NHWC        prior    noise  -> latent
     decoder    latent [, label] -> images uint8 NHWC        encoder  images uint8 NHWC [, label] -> mean, log_variance
 
-Scaling, rounding, clamping and layout are inside, so a quarter of the bytes of floats leave the device. The batch axis
-is dynamic; each graph is one file. Knows torch and ONNX, nothing of bundles.
+Where there is a prior, the generator is the decoder's graph after the prior's, so both give the same bytes. The batch
+axis is dynamic. Knows torch and ONNX, nothing of bundles.
 """
 
 import logging
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 
 import onnx
+import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
 from export.errors import ExportError
+from export.pixels import IMAGES, Pixels, append_bytes
+from export.verify import Arrays
 from training.model import Model
 
 OPSET = 20
+BATCH = "N"
+"""Name of the batch axis."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """One role of a model: a module and the names of its inputs and outputs, in order."""
+    """One role of a model: a module and the names of its inputs and outputs, in order.
+
+    A role that draws has the output "images", and its module gives them as `pixels` says.
+    """
 
     name: str
     module: nn.Module
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
+    pixels: Pixels | None = None
 
-    def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Run the module itself, the reference for its graph."""
+    def __call__(self, inputs: Arrays) -> Arrays:
+        """Run the module itself, the reference for its graph: images as unrounded grey levels (N, H, W, C) float32."""
         with torch.inference_mode():
-            values = self.module(*(inputs[name] for name in self.inputs))
+            values = self.module(*(torch.from_numpy(inputs[name]) for name in self.inputs))
         values = values if isinstance(values, tuple) else (values,)
-        return dict(zip(self.outputs, values, strict=True))
+        found = {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
+        if self.pixels:
+            found[IMAGES] = self.pixels.grey_levels(found[IMAGES])
+        return found
 
 
 def roles(model: Model) -> list[Role]:
-    """The graphs that a bundle of `model` has; without a mixture prior the generator is the decoder too."""
+    """The roles that a bundle of `model` has; without a mixture prior the generator is the decoder too."""
     label = ("label",) if model.label_names else ()
-    found = [Role("generator", _Drawing(model.prior, model.generator), ("noise", *label), ("images",))]
+    drawn = Pixels()
+    found = [Role("generator", _Drawing(model), ("noise", *label), (IMAGES,), drawn)]
     if model.prior:
         found.append(Role("prior", model.prior, ("noise",), ("latent",)))
-        found.append(Role("decoder", _Drawing(None, model.generator), ("latent", *label), ("images",)))
+        found.append(Role("decoder", model.generator, ("latent", *label), (IMAGES,), drawn))
     if model.encoder:
-        found.append(Role("encoder", _Reading(model.encoder), ("images", *label), ("mean", "log_variance")))
+        found.append(Role("encoder", _Reading(model.encoder), (IMAGES, *label), ("mean", "log_variance")))
     return found
 
 
-def write_graph(role: Role, example: dict[str, Tensor], path: Path) -> None:
-    """Write `role` as one ONNX file with a dynamic batch axis, checked in full by onnx.
+def to_onnx(role: Role, example: dict[str, Tensor]) -> ir.Model:
+    """`role` as torch exports it, with a dynamic batch axis, images as uint8 NHWC.
 
     example: inputs of the role, of at least two images, by name.
 
     Raises: ExportError, if torch cannot express the module.
     """
-    batch = torch.export.Dim("N", min=1)
+    batch = torch.export.Dim(BATCH, min=1)
     arguments = tuple(example[name] for name in role.inputs)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            torch.onnx.export(
+            program = torch.onnx.export(
                 role.module,
                 arguments,
-                path,
                 input_names=list(role.inputs),
                 output_names=list(role.outputs),
                 dynamic_shapes=tuple({0: batch} for _ in role.inputs),
                 opset_version=OPSET,
                 dynamo=True,
-                external_data=False,
                 verbose=False,
             )
-        onnx.checker.check_model(path, full_check=True)
-    except (torch.onnx.errors.OnnxExporterError, onnx.checker.ValidationError) as error:
+    except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(f"{role.name}: torch.onnx.export failed: {error}") from error
+    assert program is not None, "the dynamo exporter gives a program where it was given no path"
+    model = program.model
+    model.metadata_props.clear()
+    if role.pixels:
+        append_bytes(model, role.pixels)
+    return model
+
+
+def to_proto(model: ir.Model) -> onnx.ModelProto:
+    """`model` as one message that onnx's full check has passed.
+
+    Raises: ExportError, if it has not.
+    """
+    try:
+        proto = ir.serde.serialize_model(model)
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ir.serde.SerdeError) as error:
+        raise ExportError(f"the graph is not valid ONNX: {str(error)[:500]}") from error
+    return proto
 
 
 class _Drawing(nn.Module):
-    """latent or noise [, label] -> images (N, H, W, C) uint8, rounded half to even."""
+    """noise [, label] -> pixels (N, C, H, W) float32."""
 
-    def __init__(self, prior: nn.Module | None, generator: nn.Module) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.prior = prior
-        self.generator = generator
+        self.prior = model.prior
+        self.generator = model.generator
 
-    def forward(self, source: Tensor, label: Tensor | None = None) -> Tensor:
-        latent = self.prior(source) if self.prior else source
-        pixels: Tensor = self.generator(latent, label).mul(127.5).add(127.5).round().clamp(0, 255)
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1)
+    def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        pixels: Tensor = self.generator(self.prior(noise) if self.prior else noise, label)
+        return pixels
 
 
 class _Reading(nn.Module):
@@ -106,3 +133,15 @@ class _Reading(nn.Module):
         pixels = images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
         mean, log_variance = self.encoder(pixels, label)
         return mean, log_variance
+
+
+def after(prior: onnx.ModelProto, decoder: onnx.ModelProto) -> onnx.ModelProto:
+    """The decoder after the prior: noise [, label] -> images.
+
+    Raises: ExportError, if the two do not fit together.
+    """
+    inner = onnx.compose.add_prefix(prior, "prior/", rename_inputs=False, rename_outputs=False)
+    try:
+        return onnx.compose.merge_models(inner, decoder, io_map=[("latent", "latent")])
+    except ValueError as error:
+        raise ExportError(f"generator.onnx: decoder.onnx cannot follow prior.onnx: {error}") from error

@@ -68,13 +68,14 @@ def make_starters(models: Path, names: list[str]) -> None:
 def _make(name: str, settings: TrainSettings, models: Path, queue: "Queue[tuple[str, Progress]]") -> None:
     """Train and export one starter, in a process of its own."""
     # torch and onnx are not imported before: where no starter is missing, a server should start at once.
-    from export.exporter import export
+    from export.publish import publish
+    from export.source import from_run
     from training.trainer import train
 
     started_s = time.monotonic()
     train(settings, lambda now: queue.put((name, now)))
     trained_s = time.monotonic()
-    folder = export(settings.out, models, name)
+    folder = publish(from_run(settings.out), models, name).folder
     exported_s = time.monotonic()
     print(f"{folder}: trained in {trained_s - started_s:.0f} s, exported in {exported_s - trained_s:.0f} s", flush=True)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from export.exporter import export
+from export.publish import publish
+from export.source import from_run
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
 from figment.v1.model_service_pb2_grpc import ModelServiceStub
 from server.app import App, run, serving
@@ -41,7 +42,7 @@ def models(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models with version 1 of each of MODELS."""
     folder = tmp_path_factory.mktemp("models")
     for name in MODELS:
-        export(runs / name, folder, name)
+        publish(from_run(runs / name), folder, name)
     return folder
 
 

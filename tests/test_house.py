@@ -12,6 +12,7 @@ import pytest
         ("server.command", "torch training export figment_client"),
         ("figment_client.images", "grpc torch onnxruntime"),
         ("figment_client.client", "torch onnxruntime server training"),
+        ("evaluation.features", "training export server grpc onnx onnxruntime figment_client"),
         ("training.command", "onnx onnxruntime grpc server"),
         ("export.command", "server grpc prometheus_client"),
     ],

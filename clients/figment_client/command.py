@@ -48,6 +48,8 @@ def _extra(name: str) -> tuple[str, str]:
 VERBS = {
     "train": Verb("Train a model on a folder of images.", *_extra("train")),
     "export": Verb("Turn a finished run into a verified bundle.", *_extra("export")),
+    "import": Verb("Turn a foreign ONNX generator into a verified bundle.", *_extra("export")),
+    "bench": Verb("Measure how fast a bundle's graphs run here.", *_extra("export")),
     "serve": Verb("Serve bundles over gRPC.", *_extra("serve")),
     "generate": Verb("Draw images with a server's model."),
     "interpolate": Verb("Draw the way between two images."),

@@ -1,0 +1,145 @@
+"""How fast a graph runs on this machine.
+
+    ONNX file, provider, threads, batch sizes -> [process: runs for a while] x rounds -> Measurement by batch size
+
+Each measurement is a process of its own, so that its memory is the graph's. Other work on the machine makes runs slower,
+never faster: of two rounds the better counts. Run as `python -m export.measure '{"graph": ...}'`, it prints JSON.
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from export.errors import MeasurementError
+from figment.v1.manifest_pb2 import Measurement
+
+BATCH_SIZES = (1, 4, 16, 64)
+ROUNDS = 2
+RUN_S = 0.25
+"""Seconds for which each batch size is run in a round."""
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a graph is run. labels: classes of a conditional model, 0 for others."""
+
+    graph: str
+    provider: str
+    threads: int
+    labels: int
+
+
+def measure(files: Sequence[Path], device: str, labels: int) -> list[Measurement]:
+    """Every file with one CPU thread and with all, the files in turns.
+
+    Raises: MeasurementError, if a file cannot be run so.
+    """
+    threads = sorted({1, _cpus()}) if device == "cpu" else [1]
+    settings = [Setting(str(file), PROVIDERS[device], number, labels) for number in threads for file in files]
+    best: dict[tuple[str, int, int], Measurement] = {}
+    for _ in range(ROUNDS):
+        for setting in settings:
+            for found in _in_a_process(setting):
+                key = found.graph, found.threads, found.batch_size
+                if key not in best or found.images_per_s > best[key].images_per_s:
+                    best[key] = found
+    return list(best.values())
+
+
+def images_per_s(measured: Iterable[Measurement], file: str) -> float:
+    """The best rate of `file`, whatever its batch size and threads; 0 where it was not measured."""
+    return max((found.images_per_s for found in measured if found.graph == file), default=0.0)
+
+
+def _in_a_process(setting: Setting) -> list[Measurement]:
+    command = [sys.executable, "-m", "export.measure", json.dumps(asdict(setting))]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise MeasurementError(f"{Path(setting.graph).name}: cannot be measured with {setting.provider}: {reason[0]}")
+    return [Measurement(**found) for found in json.loads(done.stdout)]
+
+
+def _measure_here(setting: Setting) -> Iterable[dict[str, object]]:
+    if setting.provider not in onnxruntime.get_available_providers():
+        raise SystemExit(f"this onnxruntime has no {setting.provider}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setting.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(setting.graph, options, providers=[setting.provider])
+    random = np.random.default_rng(0)
+    for size in BATCH_SIZES:
+        inputs: dict[str, npt.NDArray[np.generic]] = {}
+        for node in session.get_inputs():
+            shape = (size, *node.shape[1:])
+            if node.type == "tensor(float)":
+                inputs[node.name] = random.standard_normal(shape, np.float32)
+            elif node.type == "tensor(int64)":
+                inputs[node.name] = random.integers(0, max(setting.labels, 1), shape)
+            else:
+                inputs[node.name] = random.integers(0, 256, shape, np.uint8)
+        session.run(None, inputs)
+        runs_s: list[float] = []
+        started_cpu_s, until_s = time.process_time(), time.perf_counter() + RUN_S
+        while time.perf_counter() < until_s or not runs_s:
+            started_s = time.perf_counter()
+            session.run(None, inputs)
+            runs_s.append(time.perf_counter() - started_s)
+        cpu_s = time.process_time() - started_cpu_s
+        yield {
+            "graph": Path(setting.graph).name,
+            "machine": machine(),
+            "provider": setting.provider,
+            "threads": setting.threads,
+            "batch_size": size,
+            "images_per_s": size / float(np.median(runs_s)),
+            "cpu_s_per_image": cpu_s / len(runs_s) / size,
+            "latency_p50_s": float(np.median(runs_s)),
+            "latency_p99_s": float(np.quantile(runs_s, 0.99)),
+            "peak_memory_bytes": _peak_memory_bytes(),
+            "runtime": onnxruntime.__version__,
+        }
+
+
+def _peak_memory_bytes() -> int:
+    """Largest resident memory of this process; getrusage would count that of the process that it was forked from."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def machine() -> str:
+    """The processor by its maker's name, with the instructions that decide how fast int8 is."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    flags = facts.get("flags", "").split()
+    sets = [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8") if name in flags]
+    return f"{facts.get('model name', platform.machine())} ({', '.join(sets) or 'no AVX2'}), {_cpus()} CPUs"
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+if __name__ == "__main__":
+    print(json.dumps(list(_measure_here(Setting(**json.loads(sys.argv[1]))))))

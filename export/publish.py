@@ -1,0 +1,215 @@
+"""From a source to a published bundle.
+
+    Source -> exact graphs, verified -> lossy variants, verified and judged -> speed -> manifest, sheet -> one rename
+
+Nothing is published unless every exact graph passes its check. A lossy variant that fails its own, draws images of another
+quality or is no faster here is left out, and the reason told.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+
+from export import bundle
+from export.critic import Critic
+from export.errors import ParityError, VariantRefused
+from export.fp16 import to_fp16
+from export.golden import GOLDEN_SEED, golden_inputs
+from export.graphs import after
+from export.int8 import to_int8
+from export.measure import images_per_s, measure
+from export.pixels import IMAGES
+from export.source import Source
+from export.verify import BATCH_SIZES, GREY_LEVELS, Arrays, run, session, verify
+from figment.v1.manifest_pb2 import Drift, Manifest
+from figment_client.images import Images
+
+Variant = Literal["int8", "fp16"]
+Device = Literal["cpu", "cuda"]
+
+VARIANTS: dict[Device, tuple[Variant, ...]] = {"cpu": ("int8",), "cuda": ("fp16",)}
+"""The lossy variants that may pay, by device."""
+
+FP32 = "fp32"
+
+GOLDEN_IMAGES = 16
+
+LOSSY_GREY_LEVELS = 4.0
+"""Tolerance of a lossy variant's golden images: where another processor rounds one activation the other way, the layers
+after it make more of it."""
+
+CALIBRATION_SEED = GOLDEN_SEED + 1
+CALIBRATION_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is done beyond the exact graphs.
+
+    variants   lossy variants to try; whether one is faster is measured on `device`
+    measure    measure the speed of every graph on `device`
+    evaluate   measure the quality of the exact graphs
+    """
+
+    variants: tuple[Variant, ...] = ()
+    measure: bool = False
+    evaluate: bool = False
+    device: Device = "cpu"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A version of a model that was published, and why variants that were tried are not in it."""
+
+    folder: Path
+    manifest: Manifest
+    left_out: list[str] = field(default_factory=list)
+
+
+EXACT = Plan()
+
+
+def publish(source: Source, models: Path, name: str, plan: Plan = EXACT) -> Published:
+    """Publish `source` as the next version of `name` in `models`.
+
+    Raises: ExportError.
+    """
+    left_out: list[str] = []
+    with bundle.new_version(models, name) as (folder, version):
+        manifest = Manifest(format=bundle.FORMAT)
+        manifest.MergeFrom(source.facts)
+        manifest.name, manifest.version = name, version
+        critic = Critic(source)
+        writing = _Writing(source, folder, manifest)
+        writing.add_exact()
+        for variant in plan.variants:
+            try:
+                left_out += writing.add_variant(variant, critic)
+            except (VariantRefused, ParityError) as reason:
+                left_out.append(str(reason))
+        if plan.measure or plan.variants:
+            left_out += writing.measure(plan.device)
+        if plan.evaluate:
+            manifest.quality.update(critic.quality())
+        writing.finish()
+    bundle.write_triton_config(manifest, models / name)
+    return Published(models / name / version, manifest, left_out)
+
+
+class _Writing:
+    """One version while it is being written."""
+
+    def __init__(self, source: Source, folder: Path, manifest: Manifest) -> None:
+        self._source = source
+        self._folder = folder
+        self._manifest = manifest
+        self._labels = len(manifest.labels)
+        self._known: Arrays = golden_inputs(max(BATCH_SIZES), manifest.noise_dim, self._labels)
+        self._golden: dict[str, Any] = {"tolerance": np.float32(GREY_LEVELS)}
+
+    def add_exact(self) -> None:
+        """Verify and write every graph; each one's inputs are known from those before it."""
+        for role, graph in self._source.graphs.items():
+            file = f"{role}.onnx"
+            inputs = self._inputs(graph)
+            wanted = self._source.networks(role, inputs)
+            parity, outputs = verify(file, graph, inputs, wanted, is_exact=True)
+            if role == "generator" and not np.array_equal(outputs[IMAGES], self._known.get(IMAGES, outputs[IMAGES])):
+                # Interpolate's ends would not be Generate's images.
+                raise ParityError("generator.onnx: gives other bytes than decoder.onnx after prior.onnx")
+            self._known |= outputs
+            self._add(file, role, FP32, graph)
+            self._manifest.parity[file].CopyFrom(parity)
+        for name, array in self._known.items():
+            if name in {"noise", "label", IMAGES}:
+                self._golden["labels" if name == "label" else name] = array[:GOLDEN_IMAGES]
+
+    def add_variant(self, variant: Variant, critic: Critic) -> list[str]:
+        """Make, verify and judge a lossy variant of the graphs, and write it; why it has no encoder, if it should.
+
+        Raises: VariantRefused, if it draws worse images than it may.
+        """
+        exact = self._source.graphs
+        decoder = "decoder" if "decoder" in exact else "generator"
+        inputs = golden_inputs(CALIBRATION_IMAGES, self._manifest.noise_dim, self._labels, CALIBRATION_SEED)
+        if "prior" in exact:
+            inputs |= run(session(exact["prior"]), {"noise": inputs["noise"]})
+        graphs = {decoder: self._made(variant, decoder, inputs)}
+        if "prior" in exact:
+            graphs["generator"] = after(exact["prior"], graphs[decoder])
+        drift = critic.drift_of_drawing(f"generator.{variant}.onnx", graphs["generator"])
+        for role, graph in graphs.items():
+            outputs = self._add_lossy(variant, role, graph, drift)
+        self._golden[f"images_{variant}"] = outputs[IMAGES][:GOLDEN_IMAGES]
+        self._golden[f"tolerance_{variant}"] = np.float32(LOSSY_GREY_LEVELS)
+        if "encoder" in exact:
+            try:
+                encoder = self._made(variant, "encoder", critic.encoder_inputs(CALIBRATION_IMAGES))
+                drift = critic.drift_of_rebuilding(f"encoder.{variant}.onnx", encoder, graphs[decoder])
+                self._add_lossy(variant, "encoder", encoder, drift)
+            except (VariantRefused, ParityError) as reason:
+                return [str(reason)]
+        return []
+
+    def measure(self, device: Device) -> list[str]:
+        """Measure every graph, and take out variants that are no faster than the exact graph; says which."""
+        kinds = {file: (graph.role, graph.variant) for file, graph in self._manifest.graphs.items()}
+        found = measure([self._folder / file for file in kinds], device, self._labels)
+        slow: list[str] = []
+        for file, (role, variant) in kinds.items():
+            rate, exact = images_per_s(found, file), images_per_s(found, f"{role}.onnx")
+            if variant != FP32 and role in {"generator", "encoder"} and rate <= exact:
+                slow.append(
+                    f"{file}: {rate:.0f} images/s on {device}, the fp32 graph makes {exact:.0f}: not worth its loss"
+                )
+                # A generator that is left out takes the whole variant with it.
+                removed = (
+                    {each for each, kind in kinds.items() if kind[1] == variant} if role == "generator" else {file}
+                )
+                for each in removed & set(self._manifest.graphs):
+                    self._remove(each)
+        self._manifest.measured.extend(each for each in found if each.graph in self._manifest.graphs)
+        return slow
+
+    def finish(self) -> None:
+        """Write what is not a graph."""
+        np.savez(self._folder / "golden.npz", **self._golden)
+        Images(self._known[IMAGES]).save(self._folder / "samples.png")
+        bundle.write_manifest(self._manifest, self._folder)
+
+    def _made(self, variant: Variant, role: str, inputs: Arrays) -> onnx.ModelProto:
+        graph = self._source.graphs[role]
+        names = {node.name for node in graph.graph.input}
+        own = {name: array for name, array in inputs.items() if name in names}
+        made = to_int8(graph, own) if variant == "int8" else to_fp16(graph)
+        if made is None:
+            raise VariantRefused(f"{role}.{variant}.onnx: {role}.onnx has no layers that are worth it")
+        return made
+
+    def _add_lossy(self, variant: Variant, role: str, graph: onnx.ModelProto, drift: dict[str, Drift]) -> Arrays:
+        file = f"{role}.{variant}.onnx"
+        inputs = self._inputs(graph)
+        parity, outputs = verify(file, graph, inputs, self._source.networks(role, inputs), is_exact=False)
+        for name, seen in drift.items():
+            parity.drift[name].CopyFrom(seen)
+        self._add(file, role, variant, graph)
+        self._manifest.parity[file].CopyFrom(parity)
+        return outputs
+
+    def _inputs(self, graph: onnx.ModelProto) -> Arrays:
+        return {node.name: self._known[node.name] for node in graph.graph.input}
+
+    def _add(self, file: str, role: str, variant: str, graph: onnx.ModelProto) -> None:
+        onnx.save(graph, self._folder / file)
+        opset = next(each.version for each in graph.opset_import if not each.domain)
+        self._manifest.graphs[file].CopyFrom(bundle.graph_entry(self._folder / file, role, variant, opset))
+
+    def _remove(self, file: str) -> None:
+        graph = self._manifest.graphs[file]
+        (self._folder / file).unlink()
+        if graph.role == "generator":
+            del self._golden[f"images_{graph.variant}"], self._golden[f"tolerance_{graph.variant}"]
+        del self._manifest.graphs[file], self._manifest.parity[file]

@@ -1,0 +1,119 @@
+"""What a bundle is made of: facts, exact graphs, the networks that they must agree with, and real images.
+
+    run folder -> Model -> [role -> torch.onnx -> optimise] ... -> Source
+
+Knows runs and graphs; what is done with them is the business of `publish`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+
+from export.errors import ExportError
+from export.graphs import Role, after, roles, to_onnx, to_proto
+from export.optimise import optimise
+from export.verify import Arrays
+from figment.v1.manifest_pb2 import Manifest
+from training.data import ImageSet
+from training.errors import DataError
+from training.model import Model
+from training.run import read_provenance
+from training.settings import TrainSettings
+from training.sources import load
+
+EXAMPLE_ROWS = 2
+"""Rows of the inputs that torch traces with: with one, it would take the batch axis for a constant."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Real images of the kind that the model draws: those it has seen, and those kept back."""
+
+    seen: ImageSet
+    held_out: ImageSet
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that a bundle is made of.
+
+    facts      a manifest with neither name nor version nor graphs
+    graphs     exact graphs by role; each one's inputs are known from the outputs of those before it
+    networks   what the graph of a role must give: images as unrounded grey levels (N, H, W, C) float32
+    data       loads real images. Raises: ExportError, if there are none
+    """
+
+    facts: Manifest
+    graphs: dict[str, onnx.ModelProto]
+    networks: Callable[[str, Arrays], Arrays]
+    data: Callable[[], Data]
+
+
+def from_run(run: Path, data: str | None = None) -> Source:
+    """The model of the finished run `run`; `data` takes the place of what it was trained on, where that has moved.
+
+    Raises: ExportError, RunFolderError.
+    """
+    model = Model.load(run)
+    provenance = read_provenance(run)
+    by_name = {role.name: role for role in roles(model)}
+    graphs: dict[str, onnx.ModelProto] = {}
+    for name in ("prior", "decoder", "generator", "encoder"):
+        if name == "generator" and "prior" in graphs:
+            graphs[name] = after(graphs["prior"], graphs["decoder"])
+        elif name in by_name:
+            graphs[name] = _exact(by_name[name], model)
+    settings = TrainSettings.model_validate(provenance["settings"])
+    return Source(
+        facts=_facts(model, run, provenance),
+        graphs=graphs,
+        networks=lambda name, inputs: by_name[name](inputs),
+        data=lambda: _data(settings, data),
+    )
+
+
+def _exact(role: Role, model: Model) -> onnx.ModelProto:
+    shape = model.architecture
+    example = {
+        "noise": torch.zeros(EXAMPLE_ROWS, model.noise_dim),
+        "latent": torch.zeros(EXAMPLE_ROWS, shape.latent_dim),
+        "images": torch.zeros(EXAMPLE_ROWS, shape.size, shape.size, shape.channels, dtype=torch.uint8),
+        "label": torch.zeros(EXAMPLE_ROWS, dtype=torch.int64),
+    }
+    graph = to_onnx(role, {name: example[name] for name in role.inputs})
+    optimise(graph)
+    return to_proto(graph)
+
+
+def _data(settings: TrainSettings, data: str | None) -> Data:
+    try:
+        images = load(data or settings.data, settings.size, settings.skip_broken)
+        return Data(*images.split(settings.held_out, settings.seed))
+    except DataError as error:
+        raise ExportError(f"quality is measured against real images; --data tells where they are: {error}") from error
+
+
+def _facts(model: Model, run: Path, provenance: dict[str, Any]) -> Manifest:
+    facts = Manifest(
+        family=model.family,
+        height=model.architecture.size,
+        width=model.architecture.size,
+        channels=model.architecture.channels,
+        noise_dim=model.noise_dim,
+        latent_dim=model.architecture.latent_dim,
+        labels=model.label_names,
+    )
+    settings = provenance["settings"]
+    facts.provenance.run = run.resolve().name
+    facts.provenance.data = settings["data"]
+    facts.provenance.data_sha256 = provenance["data"]["sha256"]
+    facts.provenance.seed = settings["seed"]
+    facts.provenance.images = settings["images"]
+    facts.provenance.versions.update(provenance["versions"])
+    facts.provenance.versions.update({package: version(package) for package in ("onnx", "onnxscript")})
+    return facts
