@@ -14,12 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format
 
-from figment.v1.manifest_pb2 import Manifest
+from figment.v1.manifest_pb2 import Graph, Manifest
 from server.errors import BundleRefused, quote
+from server.variants import FP32, VARIANTS, Choice, files_of, resolve
 
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-ROLES = frozenset({"generator", "prior", "decoder", "encoder"})
+ROLES = ("decoder", "encoder", "generator", "prior")
 MAX_PIXELS = 4096 * 4096
 MAX_TOLERANCE = 8
 """Grey levels by which golden images may be off at most, whatever a bundle says."""
@@ -41,39 +42,45 @@ class Bundle:
     """One version of a model on disk, found in order."""
 
     manifest: Manifest
+    variant: str
+    """The variant that is served."""
     graphs: dict[str, bytes]
     """ONNX files of the served variant by role, as they were hashed."""
     golden: Golden
+    """Of the served variant."""
 
 
-def read_bundle(folder: Path, variant: str = "fp32") -> Bundle:
+def read_bundle(folder: Path, asked: Choice = "fp32", provider: str = "") -> Bundle:
     """Read and check the bundle in `folder`, named <model>/<version>.
+
+    asked      variant to serve
+    provider   execution provider of onnxruntime; "auto" takes the variant that is the fastest there
 
     Raises: BundleRefused, with what is wrong.
     """
     manifest = _read_manifest(folder)
-    graphs: dict[str, bytes] = {}
-    for file, graph in manifest.graphs.items():
-        if Path(file).name != file or not file.endswith(".onnx"):
-            raise BundleRefused(f"manifest.json: graphs: {quote(file)} is not the plain name of an .onnx file")
-        if graph.role not in ROLES:
-            raise BundleRefused(
-                f"manifest.json: {file}: role {quote(graph.role)} is none of {', '.join(sorted(ROLES))}"
-            )
-        path = folder / file
-        if not path.is_file():
-            raise BundleRefused(f"{file} is missing")
-        content = path.read_bytes()
-        digest = hashlib.sha256(content).hexdigest()
-        if digest != graph.sha256:
-            raise BundleRefused(f"{file} is damaged: sha256 {digest[:12]}..., the manifest says {graph.sha256[:12]}...")
-        if graph.variant == variant:
-            graphs[graph.role] = content
-    if "generator" not in graphs:
-        raise BundleRefused(f"manifest.json: there is no generator of variant {variant}")
+    variant = resolve(manifest, asked, provider)
+    files = {file: _read_graph(folder, file, graph) for file, graph in manifest.graphs.items()}
+    graphs = {role: files[file] for role, file in files_of(manifest, variant).items()}
     if ("prior" in graphs) != ("decoder" in graphs):
         raise BundleRefused("manifest.json: prior and decoder come together or not at all")
-    return Bundle(manifest, graphs, _read_golden(folder, manifest))
+    return Bundle(manifest, variant, graphs, _read_golden(folder, manifest, variant))
+
+
+def _read_graph(folder: Path, file: str, graph: Graph) -> bytes:
+    if Path(file).name != file or not file.endswith(".onnx"):
+        raise BundleRefused(f"manifest.json: graphs: {quote(file)} is not the plain name of an .onnx file")
+    for field, value, allowed in (("role", graph.role, ROLES), ("variant", graph.variant, VARIANTS)):
+        if value not in allowed:
+            raise BundleRefused(f"manifest.json: {file}: {field} {quote(value)} is none of {', '.join(allowed)}")
+    path = folder / file
+    if not path.is_file():
+        raise BundleRefused(f"{file} is missing")
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != graph.sha256:
+        raise BundleRefused(f"{file} is damaged: sha256 {digest[:12]}..., the manifest says {graph.sha256[:12]}...")
+    return content
 
 
 def _read_manifest(folder: Path) -> Manifest:
@@ -98,26 +105,32 @@ def _read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
-def _read_golden(folder: Path, manifest: Manifest) -> Golden:
+def _read_golden(folder: Path, manifest: Manifest, variant: str) -> Golden:
+    """What the generator of `variant` must give for the noise and labels that all variants share."""
+    suffix = "" if variant == FP32 else f"_{variant}"
+    images, tolerance = f"images{suffix}", f"tolerance{suffix}"
+    names = ["noise", images, tolerance] + (["labels"] if manifest.labels else [])
     try:
         with np.load(folder / "golden.npz", allow_pickle=False) as arrays:
-            noise, images, tolerance = arrays["noise"], arrays["images"], arrays["tolerance"]
-            labels = arrays["labels"] if manifest.labels else None
+            found = {name: arrays[name] for name in names if name in arrays}
     except FileNotFoundError:
         raise BundleRefused("golden.npz is missing") from None
     except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged archives
         raise BundleRefused(f"golden.npz cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
-    count = len(images) if images.ndim else 0
-    expected: list[tuple[str, npt.NDArray[np.generic], type[np.generic], tuple[int, ...]]] = [
-        ("noise", noise, np.float32, (count, manifest.noise_dim)),
-        ("images", images, np.uint8, (count, manifest.height, manifest.width, manifest.channels)),
-        ("tolerance", tolerance, np.float32, ()),
-    ]
-    if labels is not None:
-        expected.append(("labels", labels, np.int64, (count,)))
-    for name, array, kind, shape in expected:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise BundleRefused(f"golden.npz: there is no {' and no '.join(missing)}, which variant {variant} must have")
+    count = len(found[images]) if found[images].ndim else 0
+    expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+        "noise": (np.float32, (count, manifest.noise_dim)),
+        images: (np.uint8, (count, manifest.height, manifest.width, manifest.channels)),
+        tolerance: (np.float32, ()),
+        "labels": (np.int64, (count,)),
+    }
+    for name, array in found.items():
+        kind, shape = expected[name]
         if array.dtype != kind or array.shape != shape or not count:
             raise BundleRefused(f"golden.npz: {name} is {array.dtype} {array.shape}, must be {kind.__name__} {shape}")
-    if not 0 <= tolerance <= MAX_TOLERANCE:
-        raise BundleRefused(f"golden.npz: tolerance is {tolerance}, allowed are 0 to {MAX_TOLERANCE}")
-    return Golden(noise, labels, images, float(tolerance))
+    if not 0 <= found[tolerance] <= MAX_TOLERANCE:
+        raise BundleRefused(f"golden.npz: {tolerance} is {found[tolerance]}, allowed are 0 to {MAX_TOLERANCE}")
+    return Golden(found["noise"], found.get("labels"), found[images], float(found[tolerance]))

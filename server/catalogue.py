@@ -13,16 +13,16 @@ from figment.v1.manifest_pb2 import Manifest
 from figment.v1.model_service_pb2 import VersionStatus
 from server.errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable, quote
 from server.turns import Graph
-
-VARIANT = "fp32"
+from server.variants import files_of
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """One version that can be used; `engine` is the fingerprint of all that decides its images."""
+    """One version that can be used, as `variant`; `engine` is the fingerprint of all that decides its images."""
 
     manifest: Manifest
     engine: str
+    variant: str
 
     @cached_property
     def name(self) -> str:
@@ -37,8 +37,7 @@ class LoadedModel:
     @cached_property
     def graphs(self) -> dict[str, Graph]:
         """Its graphs by role."""
-        roles = {graph.role for graph in self.manifest.graphs.values() if graph.variant == VARIANT}
-        return {role: Graph(self.name, self.version, role) for role in roles}
+        return {role: Graph(self.name, self.version, role) for role in files_of(self.manifest, self.variant)}
 
     @cached_property
     def noise_dim(self) -> int:

@@ -12,7 +12,7 @@ from server.arena import ARENA_BYTES, Arena
 from server.catalogue import Catalogue, LoadedModel
 from server.errors import EngineFailed, ServingError, Unavailable
 from server.layout import INPUTS, OUTPUTS, Field, fields
-from server.link import CANCEL, DONE, FAILED, HELLO, SUBMIT, Kind, LinkEnd, graphs_of, names_of
+from server.link import CANCEL, DONE, FAILED, HELLO, SUBMIT, VERSION, Kind, LinkEnd, graphs_of, names_of
 from server.turns import Arrays, Graph, Request
 
 ENGINE_LOST = "the engines' process has ended and is started again: try again"
@@ -122,8 +122,10 @@ class EngineLink(LinkEnd):
             problem = payload[FAILED.size :].decode()
             self._end(self._pop(number).request, Unavailable(problem) if is_unavailable else EngineFailed(problem))
         elif kind is Kind.VERSION:
-            version = GetModelResponse.FromString(payload)
-            model = LoadedModel(version.manifest, version.engine) if version.engine else None
+            (variant,) = VERSION.unpack_from(payload)
+            version = GetModelResponse.FromString(payload[VERSION.size :])
+            loaded = LoadedModel(version.manifest, version.engine, variant.rstrip(b"\0").decode())
+            model = loaded if version.engine else None
             self._told.put(version.manifest.name, version.versions[0], model)
         elif kind is Kind.READY:
             self._graphs = {graph: (place, model) for place, (graph, model) in enumerate(graphs_of(self._told))}

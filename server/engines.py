@@ -9,7 +9,9 @@ import asyncio
 
 from server.batcher import Batcher
 from server.catalogue import Catalogue
-from server.engine import Engine, devices, usable_cpus
+from server.devices import devices, usable_cpus
+from server.engine import Engine
+from server.errors import DeviceMissing
 from server.loading import load_all
 from server.metrics import Metrics
 from server.settings import ServerSettings
@@ -17,7 +19,10 @@ from server.turns import Turns
 
 
 class Engines:
-    """The devices that `settings` name; to be made in the event loop that is to use their queue."""
+    """The devices that `settings` name; to be made in the event loop that is to use their queue.
+
+    Raises: DeviceMissing.
+    """
 
     def __init__(self, settings: ServerSettings, metrics: Metrics) -> None:
         self._settings = settings
@@ -25,14 +30,22 @@ class Engines:
         names = devices(settings.device)
         threads = settings.threads or usable_cpus()
         batch = settings.batch
-        self._engines = [Engine(name, threads, settings.threads_per_run, batch.sizes, batch.max_size) for name in names]
+        if batch.cuda_graphs and names == ["cpu"]:
+            raise DeviceMissing("batch.cuda_graphs: was asked for, but the device is the CPU")
+        self._engines = [
+            Engine(name, threads, settings.threads_per_run, batch.sizes, batch.max_size, cuda_graphs=batch.cuda_graphs)
+            for name in names
+        ]
         self.device = ",".join(names)
         self.catalogue = Catalogue()
         self.queue = Batcher(metrics, Turns(settings.shares))
 
     async def start(self) -> None:
         """Load the models, then run what is submitted."""
-        await asyncio.to_thread(load_all, self._settings.models, self._engines, self.catalogue, self._metrics)
+        settings = self._settings
+        await asyncio.to_thread(
+            load_all, settings.models, settings.variant, self._engines, self.catalogue, self._metrics
+        )
         for engine in self._engines:
             self.queue.start(engine, engine.workers)
 

@@ -10,7 +10,7 @@ from server.batcher import Batcher
 from server.catalogue import Catalogue
 from server.errors import ServingError, Unavailable
 from server.layout import OUTPUTS, fields
-from server.link import CANCEL, DONE, FAILED, HELLO, SUBMIT, Kind, LinkEnd, graphs_of, names_of
+from server.link import CANCEL, DONE, FAILED, HELLO, SUBMIT, VERSION, Kind, LinkEnd, graphs_of, names_of
 from server.turns import Arrays, Request
 
 log = structlog.get_logger()
@@ -69,7 +69,8 @@ class _GatewayLink(LinkEnd):
                 version.manifest.name = name
                 if model:
                     version.manifest.CopyFrom(model.manifest)
-                self.send(Kind.VERSION, version.SerializeToString())
+                variant = model.variant if model else ""
+                self.send(Kind.VERSION, VERSION.pack(variant.encode()) + version.SerializeToString())
             self.send(Kind.READY, b"")
 
     def _submit(self, number: int, place: int, rows: int, mask: int, offset: int, caller: int) -> None:

@@ -20,6 +20,7 @@ from server.turns import Graph
 
 _HEAD = struct.Struct("<IB")
 HELLO = struct.Struct("<I")
+VERSION = struct.Struct("<8s")  # variant; then a GetModelResponse
 SUBMIT = struct.Struct("<IIIBQq")  # number, graph, rows, mask of inputs, offset, caller
 CANCEL = struct.Struct("<I")
 FAILED = struct.Struct("<I?")  # number, unavailable; then the problem

@@ -13,26 +13,27 @@ import structlog
 
 from figment.v1.model_service_pb2 import VersionState, VersionStatus
 from server.bundle import NAME, read_bundle
-from server.catalogue import VARIANT, Catalogue, LoadedModel
+from server.catalogue import Catalogue, LoadedModel
 from server.engine import Engine
 from server.errors import BundleRefused
 from server.metrics import Metrics
+from server.variants import Choice
 
 log = structlog.get_logger()
 
 
-def load_all(folder: Path, engines: Sequence[Engine], catalogue: Catalogue, metrics: Metrics) -> None:
-    """Load all versions, then open the catalogue. Blocks; for a thread."""
+def load_all(folder: Path, variant: Choice, engines: Sequence[Engine], catalogue: Catalogue, metrics: Metrics) -> None:
+    """Load all versions, each as the variant asked for, then open the catalogue. Blocks; for a thread."""
     for path in _versions(folder):
         name, version = path.parent.name, path.name
         catalogue.put(name, VersionStatus(version=version, state=VersionState.VERSION_STATE_LOADING))
         try:
-            model, reason = _load(path, engines), ""
+            model, reason = _load(path, variant, engines), ""
         except (BundleRefused, OSError) as error:
             model, reason = None, str(error)
         if model:
-            log.info("version loaded", model=name, version=version, engine=model.engine)
-            facts = (name, version, model.manifest.family, engines[0].provider, VARIANT)
+            log.info("version loaded", model=name, version=version, variant=model.variant, engine=model.engine)
+            facts = (name, version, model.manifest.family, engines[0].provider, model.variant)
             metrics.model_info.labels(*facts).set(1)
         else:
             log.warning("version refused", model=name, version=version, reason=reason)
@@ -49,8 +50,8 @@ def _versions(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _load(path: Path, engines: Sequence[Engine]) -> LoadedModel:
-    bundle = read_bundle(path, VARIANT)
+def _load(path: Path, variant: Choice, engines: Sequence[Engine]) -> LoadedModel:
+    bundle = read_bundle(path, variant, engines[0].provider)
     for engine in engines:
         engine.load(bundle)
-    return LoadedModel(bundle.manifest, engines[0].fingerprint(bundle, VARIANT))
+    return LoadedModel(bundle.manifest, engines[0].fingerprint(bundle), bundle.variant)

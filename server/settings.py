@@ -8,6 +8,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, model_validator
 
+from server.variants import Choice
+
 MIB = 1024 * 1024
 
 
@@ -18,6 +20,7 @@ class BatchSettings(BaseModel, frozen=True, extra="forbid"):
     sizes: tuple[int, ...] = Field(
         (), description="sizes that batches are padded to, ascending; none on a CPU, powers of two on CUDA"
     )
+    cuda_graphs: bool = Field(False, description="capture a run of each size once, and launch it as a whole: CUDA only")
 
     @model_validator(mode="after")
     def _sizes_reach_max_size(self) -> "BatchSettings":
@@ -49,6 +52,9 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides how the server behaves."""
 
     models: Path = Field(Path("models"), description="folder of models that figment export wrote")
+    variant: Choice = Field(
+        "fp32", description="which graphs to serve; auto: for each model the fastest measured on the device, else fp32"
+    )
     address: str = Field("127.0.0.1:50051", pattern=r"^.+:\d+$", description="host:port of gRPC; port 0 = any free one")
     metrics_address: str = Field(
         "127.0.0.1:9464", pattern=r"^.+:\d+$", description="host:port of /metrics and /healthz; port 0 = any free one"

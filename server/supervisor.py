@@ -27,7 +27,7 @@ from typing import Any
 import structlog
 
 from server.arena import make_shared_file
-from server.engine import devices
+from server.devices import devices
 from server.errors import AddressTaken, CannotStart
 from server.metrics import MetricsPage, declare_engine_restarts, forget_process, registry_of_processes
 from server.settings import ServerSettings

@@ -61,6 +61,16 @@ def no_graph(folder: Path) -> None:
     edit(folder, lambda m: m["graphs"]["generator.onnx"].update(sha256=entry.sha256))
 
 
+def one_batch_size(folder: Path) -> None:
+    """A generator that draws as many images as there are golden ones, and no other number."""
+    path = folder / "generator.onnx"
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 16
+    path.write_bytes(model.SerializeToString())
+    entry = graph_entry(path, "generator", "fp32", 20)
+    edit(folder, lambda m: m["graphs"]["generator.onnx"].update(sha256=entry.sha256))
+
+
 def data_outside(folder: Path) -> None:
     """A graph whose weights lie in a file outside of the bundle."""
     path = folder / "generator.onnx"
@@ -98,6 +108,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a graph of another role": (encoder_as_decoder, "decoder: gives mean, log_variance, must give images"),
     "a pickle": (pickle_golden, "golden.npz cannot be read"),
     "no graph at all": (no_graph, "onnxruntime cannot load the graph"),
+    "a graph of one batch size": (one_batch_size, "onnxruntime cannot run batches of all sizes"),
     "weights outside of the bundle": (data_outside, "onnxruntime cannot load the graph"),
 }
 

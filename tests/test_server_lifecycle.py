@@ -23,7 +23,7 @@ from figment.v1 import model_service_pb2
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
 from figment.v1.model_service_pb2_grpc import ModelServiceStub
 from server.app import App, serving
-from server.engine import devices, usable_cpus
+from server.devices import devices, usable_cpus
 from server.errors import AddressTaken, DeviceMissing
 from server.loading import load_all
 from server.settings import ServerSettings

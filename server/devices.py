@@ -1,0 +1,40 @@
+"""The devices of this machine: which there are for onnxruntime, and the CPUs that this process may use."""
+
+import os
+from pathlib import Path
+
+import onnxruntime
+
+from server.errors import DeviceMissing
+
+CUDA = "CUDAExecutionProvider"
+CPU = "CPUExecutionProvider"
+
+
+def usable_cpus() -> int:
+    """CPUs that this process may use: its affinity, cut by the control group's quota."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
+    except (OSError, ValueError):
+        return cpus
+
+
+def devices(setting: str) -> list[str]:
+    """The devices that a setting names: "cpu", or "cuda:0" and so on; "auto" is cuda:0 where there is a GPU, else cpu.
+
+    Raises: DeviceMissing, if CUDA was asked for and onnxruntime does not have it.
+    """
+    has_provider = CUDA in onnxruntime.get_available_providers()
+    has_gpu = Path("/dev/nvidiactl").exists() or Path("/dev/dxg").exists()
+    if setting == "auto":
+        setting = "cuda" if has_provider and has_gpu else "cpu"
+    if setting == "cpu":
+        return ["cpu"]
+    if not (has_provider and has_gpu):
+        missing = "this onnxruntime has no CUDA provider" if not has_provider else "there is no NVIDIA GPU"
+        raise DeviceMissing(f"device: {setting} was asked for, but {missing}; allowed here: auto, cpu")
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    return [name if ":" in name else f"{name}:0" for name in setting.split(",")]
