@@ -3,15 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MODELS ?= models
+RUN ?= runs/small64
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve models test test-starters bench check format protos clean
+.PHONY: help serve models test test-starters bench bench-export check format protos clean
 
 help:
 	@echo "make serve    set up, train the starter models where $(MODELS)/ is empty, serve"
 	@echo "make test     set up, run all tests"
 	@echo "make test-starters   train the starter models where they are missing, judge their digits"
 	@echo "make bench    this server beside its peers, half an hour; needs h2load (Debian: nghttp2-client)"
+	@echo "make bench-export   PyTorch, a naive export, OpenVINO and the bundle of $(RUN), a run folder, on a CPU"
 	@echo "make check    formatting, types, import contracts, protos, stubs, spelling"
 	@echo "make format   format and sort imports"
 	@echo "make protos   generate the stubs in clients/figment/v1 from protos/"
@@ -32,13 +34,16 @@ test-starters: $(VENV)/installed-dev models
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.serving
 
+bench-export: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.export --run $(RUN)
+
 check: $(VENV)/installed-dev $(VENV)-protos/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
-	$(BIN)/codespell README.md CHANGELOG.md docs training export server benchmarks protos clients tests
+	$(BIN)/codespell README.md CHANGELOG.md docs training evaluation export server benchmarks protos clients tests
 	protos/generate.sh $(VENV)-protos/bin/python --check
 
 format: $(VENV)/installed-dev

@@ -49,13 +49,18 @@ def shapes(threads: int) -> list[Shape]:
     return [Shape(batch, callers, each) for batch, (callers, each) in product(BATCHES, sorted(layouts))]
 
 
-def measure(graph: str, shape: Shape, seconds: float) -> Rate:
-    """Run `graph` for `seconds` in the given way, with spinning off as the servers have it."""
+def open_session(graph: str, threads: int) -> onnxruntime.InferenceSession:
+    """A session on the CPU, with spinning off as the servers have it."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = shape.threads
+    options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def measure(graph: str, shape: Shape, seconds: float) -> Rate:
+    """Run `graph` for `seconds` in the given way."""
+    session = open_session(graph, shape.threads)
     noise_dim = session.get_inputs()[0].shape[1]
     noise = np.random.default_rng(0).standard_normal((shape.batch, noise_dim), np.float32)
     runs_s: list[float] = []

@@ -1,6 +1,7 @@
 """`python -m benchmarks.gpu`: what the server makes of a GPU; everything in one call of some minutes, a table last.
 
-    bundles -> onnxruntime alone by batch size, fixed and in turns -> served by streams, 1 to N gateways -> mixed sizes
+    graphs -> raw: every setting of onnxruntime, PyTorch -> onnxruntime from and to the host -> served by streams, 1 to N
+    gateways -> mixed sizes
 
 Needs no load generator but grpcio's client, in processes of their own. `--device cpu` tries the script where there is no
 GPU; such figures mean nothing.
@@ -10,6 +11,7 @@ import argparse
 import concurrent.futures
 import json
 import random
+import shlex
 import statistics
 import sys
 import threading
@@ -20,22 +22,29 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import grpc
-import numpy as np
-import onnxruntime
 
+from benchmarks import gpu_raw
+from benchmarks.generators import variants
+from benchmarks.gpu_graphs import Setting, example, open_session
 from benchmarks.machine import machine
 from benchmarks.plan import HOME
-from benchmarks.processes import CommandFailed, run
+from benchmarks.processes import CommandFailed, StartFailed, run
 from benchmarks.servers import Figment, onnx_file
+from benchmarks.tables import head, row
 from benchmarks.wires import MAX_REPLY_BYTES, FigmentWire
 from benchmarks.workloads import GRAPHS
+from export.bundle import read_manifest
 from figment.v1.image_service_pb2 import StreamGenerateResponse
-from server.engine import CPU, CUDA
+from server.devices import devices
+from server.errors import DeviceMissing
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STREAM_IMAGES = 64
 IN_FLIGHT = 16
 """Requests of STREAM_IMAGES images that a client has open on its stream."""
+
+RAW_VARIANTS = ("fp32", "fp16")
+"""int8 graphs are for CPUs."""
 
 MIXED_REQUESTS = 600
 MIXED_WARM_REQUESTS = 100
@@ -46,39 +55,34 @@ class Figures:
     """What was measured: images/s, but for the seconds of mixed requests."""
 
     machine: str
+    raw: gpu_raw.Raw
     alone: dict[int, float] = field(default_factory=dict)
-    alone_in_turns: float = 0.0
-    alone_same_sizes: float = 0.0
     served: dict[str, float] = field(default_factory=dict)
     nothing: dict[str, float] = field(default_factory=dict)
     mixed_median_s: dict[int, float] = field(default_factory=dict)
     mixed_worst: float = 0.0
     """The slowest request by the median of its size."""
 
+    missing: dict[str, str] = field(default_factory=dict)
+    """Servers that did not start, or failed: the reason."""
+
+    def save(self, path: Path) -> None:
+        """Write JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+
 
 def alone(file: Path, device: str, seconds: float, figures: Figures) -> None:
-    """Run the graph without a server: each batch size again and again, then all of them in turns."""
-    providers = [CPU] if device == "cpu" else [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC"})]
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    sessions = {size: onnxruntime.InferenceSession(file, options, providers=providers) for size in SIZES}
-    noise_dim = sessions[1].get_inputs()[0].shape[1]
-    noise = np.random.default_rng(0).standard_normal((SIZES[-1], noise_dim), np.float32)
-
-    def rate(sizes: tuple[int, ...], one_session: bool) -> float:
-        for size in sizes:
-            sessions[1 if one_session else size].run(None, {"noise": noise[:size]})
+    """Run the graph without a server, each batch size again and again, noise and images in the host's memory."""
+    setting = Setting(cuda_graphs=False, prefer_nhwc=True, is_fixed=False)
+    for size in SIZES:
+        session = open_session(file, device, setting, size)
+        inputs = example(session, size)
+        session.run(None, inputs)
         images, started_s = 0, time.perf_counter()
         while time.perf_counter() - started_s < seconds:
-            for size in sizes:
-                sessions[1 if one_session else size].run(None, {"noise": noise[:size]})
-                images += size
-        return images / (time.perf_counter() - started_s)
-
-    for size in SIZES:
-        figures.alone[size] = rate((size,), one_session=False)
-    figures.alone_in_turns = rate((16, 64), one_session=True)
-    figures.alone_same_sizes = rate((16, 64), one_session=False)
+            session.run(None, inputs)
+            images += size
+        figures.alone[size] = images / (time.perf_counter() - started_s)
 
 
 def stream(port: int, model: str, seconds: float) -> int:
@@ -133,75 +137,103 @@ def mixed(port: int, model: str, figures: Figures) -> None:
 
 def table(figures: Figures, image_bytes: int) -> str:
     """All figures as markdown."""
-    lines = [figures.machine, "", "| what | images/s | GB/s |", "|---|---|---|"]
-    rates = {f"onnxruntime alone, batches of {size}": rate for size, rate in figures.alone.items()}
-    rates["onnxruntime alone, 16 and 64 in turns, one session"] = figures.alone_in_turns
-    rates["onnxruntime alone, 16 and 64 in turns, a session each"] = figures.alone_same_sizes
+    lines = [figures.machine, "", *gpu_raw.table(figures.raw), "", *head("dcgan64", "images/s", "GB/s")]
+    rates = {
+        f"onnxruntime alone, batches of {size}, from and to the host": rate for size, rate in figures.alone.items()
+    }
     rates |= {f"nothing computed, {gateways}": rate for gateways, rate in figures.nothing.items()}
     rates |= {f"served, {gateways}": rate for gateways, rate in figures.served.items()}
-    lines += [f"| {what} | {rate:.0f} | {rate * image_bytes / 1e9:.3f} |" for what, rate in rates.items()]
-    best = max(figures.served.values())
-    bound = min(max(figures.alone.values()), max(figures.nothing.values()))
-    lines += ["", f"served / the smaller of alone and nothing: {best / bound:.2f} (goal 0.8)"]
-    lines += [f"slowest of {MIXED_REQUESTS} mixed requests / median of its size: {figures.mixed_worst:.1f} (goal 3)"]
-    medians = ", ".join(f"{size}: {1000 * median:.2f}" for size, median in figures.mixed_median_s.items())
-    return "\n".join([*lines, f"medians of mixed requests, ms: {medians}"])
+    lines += [row(what, f"{rate:.0f}", f"{rate * image_bytes / 1e9:.3f}") for what, rate in rates.items()]
+    if figures.served and figures.nothing:
+        bound = min(max(figures.alone.values()), max(figures.nothing.values()))
+        best = max(figures.served.values())
+        lines += ["", f"served / the smaller of alone and nothing: {best / bound:.2f} (goal 0.8)"]
+    if figures.mixed_median_s:
+        lines.append(
+            f"slowest of {MIXED_REQUESTS} mixed requests / median of its size: {figures.mixed_worst:.1f} (goal 3)"
+        )
+        medians = ", ".join(f"{size}: {1000 * median:.2f}" for size, median in figures.mixed_median_s.items())
+        lines.append(f"medians of mixed requests, ms: {medians}")
+    return "\n".join([*lines, *(f"- {name}: {reason}" for name, reason in figures.missing.items())])
 
 
 def _described() -> str:
     """Date, processors, versions and command."""
-    here = machine(())
+    here = machine((), "benchmarks.gpu", ("torch",))
     try:
         gpu = run(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]).strip()
     except CommandFailed as failure:
         gpu = f"no GPU ({failure})"
     packages = ", ".join(f"{name} {version}" for name, version in here.packages.items())
-    command = " ".join(["python -m benchmarks.gpu", *sys.argv[1:]])
-    return f"{here.date}; {gpu}; {here.cpu}, {here.cores} cores; {packages}; commit {here.commit}; `{command}`"
+    return f"{here.date}; {gpu}; {here.cpu}, {here.cores} cores; {packages}; commit {here.commit}; `{here.command}`"
+
+
+def _raw(chosen: argparse.Namespace, device: str) -> gpu_raw.Raw:
+    """Of the bundle that was given, or of dcgan64."""
+    files = {"fp32": onnx_file(chosen.bundles, GRAPHS["dcgan64"])}
+    if chosen.bundle_version:
+        found = variants(read_manifest(chosen.bundle_version))
+        files = {variant: chosen.bundle_version / found[variant] for variant in RAW_VARIANTS if variant in found}
+    with_torch = not chosen.bundle_version or bool(chosen.run)
+    raw = gpu_raw.measure(files, chosen.run, with_torch, device, chosen.seconds / 10, chosen.raw_budget)
+    if not with_torch:
+        raw.missing["torch"] = "--bundle-version without --run, the folder of the bundle's run"
+    return raw
+
+
+def _serve(chosen: argparse.Namespace, gateways: str, figures: Figures) -> None:
+    """Streams to a server of dcgan64 and to one that computes nothing; mixed requests with one gateway."""
+    name = f"{gateways} gateways"
+    for model, device, found in (("nothing64", "cpu", figures.nothing), ("dcgan64", chosen.device, figures.served)):
+        options = ["--gateways", gateways, "--engines", "shared", "--device", device]
+        options += ["--batch.max-size", str(chosen.max_size), *shlex.split(chosen.options)]
+        server = Figment(f"gpu-{model}", GRAPHS[model], chosen.bundles, chosen.out, 1, options)
+        server.start()
+        try:
+            streams(server.port, model, chosen.clients, chosen.seconds / 5)
+            found[name] = streams(server.port, model, chosen.clients, chosen.seconds)
+            if model == "dcgan64" and gateways == "1":
+                mixed(server.port, model, figures)
+        finally:
+            server.stop()
+        print(f"{name}, {model}: {found[name]:.0f} images/s", file=sys.stderr, flush=True)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks.gpu", description="Figment on a GPU.")
+    parser.add_argument("--device", default="cuda", help="cpu, cuda or cuda:N")
+    parser.add_argument("--bundles", type=Path, default=HOME / "bundles", help="folder of the graphs, made if needed")
+    parser.add_argument("--bundle-version", type=Path, help="version folder whose fp32 and fp16 files are run raw")
+    parser.add_argument("--run", type=Path, help="run folder of that bundle, for PyTorch")
+    parser.add_argument("--raw-budget", type=float, default=240.0, help="seconds for everything that is run raw")
+    parser.add_argument("--gateways", default="1,2,4,8", help="numbers of gateways with commas between, or none")
+    parser.add_argument("--clients", type=int, default=6)
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of streams; a tenth of it for a raw figure")
+    parser.add_argument("--max-size", type=int, default=64, help="largest batch of the server")
+    parser.add_argument("--options", default="", help="further options of figment serve, in one argument")
+    parser.add_argument("--out", type=Path, default=HOME / "results")
+    return parser.parse_args()
 
 
 def main() -> None:
     """Measure, print the table, write it and the JSON."""
-    parser = argparse.ArgumentParser("python -m benchmarks.gpu", description="Figment on a GPU.")
-    parser.add_argument("--device", default="cuda")
-    parser.add_argument("--bundles", type=Path, default=HOME / "bundles", help="what benchmarks.graphs wrote")
-    parser.add_argument("--gateways", default="1,2,4,8")
-    parser.add_argument("--clients", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=5.0, help="seconds of each measurement")
-    parser.add_argument("--max-size", type=int, default=64, help="largest batch")
-    parser.add_argument("--out", type=Path, default=HOME / "results")
-    chosen = parser.parse_args()
+    chosen = _arguments()
     chosen.out.mkdir(parents=True, exist_ok=True)
-    figures = Figures(_described())
+    try:
+        (device,) = devices(chosen.device)
+    except DeviceMissing as missing:
+        sys.exit(str(missing))
     graph = GRAPHS["dcgan64"]
-    alone(onnx_file(chosen.bundles, graph), chosen.device, chosen.seconds / 5, figures)
-    for gateways in chosen.gateways.split(","):
-        name = f"{gateways} gateways"
-        for model, device, found in (
-            ("nothing64", "cpu", figures.nothing),
-            ("dcgan64", chosen.device, figures.served),
-        ):
-            options = [
-                "--gateways",
-                gateways,
-                "--engines",
-                "shared",
-                "--device",
-                device,
-                "--batch.max-size",
-                str(chosen.max_size),
-            ]
-            server = Figment(f"gpu-{model}", GRAPHS[model], chosen.bundles, chosen.out, 1, options)
-            server.start()
-            try:
-                streams(server.port, model, chosen.clients, chosen.seconds / 5)
-                found[name] = streams(server.port, model, chosen.clients, chosen.seconds)
-                if model == "dcgan64" and gateways == "1":
-                    mixed(server.port, model, figures)
-            finally:
-                server.stop()
-            print(f"{name}, {model}: {found[name]:.0f} images/s", file=sys.stderr, flush=True)
-    (chosen.out / "gpu.json").write_text(json.dumps(asdict(figures), indent=1))
+    run([sys.executable, "-m", "benchmarks.graphs", str(chosen.bundles)])
+    figures = Figures(_described(), _raw(chosen, device))
+    figures.save(chosen.out / "gpu.json")
+    alone(onnx_file(chosen.bundles, graph), device, chosen.seconds / 10, figures)
+    for gateways in filter(None, chosen.gateways.split(",")):
+        try:
+            _serve(chosen, gateways, figures)
+        except (StartFailed, RuntimeError, grpc.RpcError) as failure:
+            figures.missing[f"{gateways} gateways"] = str(failure)
+        figures.save(chosen.out / "gpu.json")
     text = table(figures, graph.image_bytes)
     (chosen.out / "gpu.md").write_text(text + "\n")
     print(text)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from benchmarks.workloads import GRAPHS, Graph
 from export import bundle
 from export.golden import golden_inputs
-from export.graphs import OPSET, Role, write_graph
+from export.graphs import OPSET, Role, to_onnx, to_proto
+from export.pixels import Pixels
 from figment.v1.manifest_pb2 import Manifest
 from training.networks import Architecture, Generator
 
@@ -55,19 +56,6 @@ class Dcgan(nn.Module):
         for layer in self.layers[:-1]:
             x = torch.relu(layer(x))
         return torch.tanh(self.layers[-1](x))
-
-
-class Drawing(nn.Module):
-    """noise -> images (N, H, W, C) uint8: scaling, rounding and layout inside the graph, as figment export does."""
-
-    def __init__(self, generator: nn.Module) -> None:
-        super().__init__()
-        self.generator = generator
-
-    def forward(self, noise: Tensor) -> Tensor:
-        """noise: (N, Z) float32. Returns (N, H, W, C) uint8."""
-        pixels: Tensor = self.generator(noise).mul(127.5).add(127.5).round().clamp(0, 255)
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def build(folder: Path) -> None:
@@ -114,8 +102,8 @@ def _write_graph(graph: Graph, path: Path) -> None:
         network: nn.Module = Generator(shape)
     else:
         network = Dcgan(graph.noise_dim)
-    role = Role("generator", Drawing(network.eval()), ("noise",), ("images",))
-    write_graph(role, {"noise": torch.zeros(2, graph.noise_dim)}, path)
+    role = Role("generator", network.eval(), ("noise",), ("images",), Pixels())
+    onnx.save(to_proto(to_onnx(role, {"noise": torch.zeros(2, graph.noise_dim)})), path)
 
 
 def _nothing(graph: Graph) -> onnx.ModelProto:

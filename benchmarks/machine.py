@@ -17,6 +17,9 @@ from pathlib import Path
 from benchmarks.environments import versions
 from benchmarks.processes import CommandFailed, run
 
+INSTRUCTIONS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""Instruction sets that decide how fast networks run, as /proc/cpuinfo has them."""
+
 PACKAGES = ("figment", "grpcio", "protobuf", "numpy", "onnxruntime", "onnxruntime-gpu")
 
 
@@ -29,6 +32,8 @@ class Machine:
     commit: str
     """Of the checkout that the server runs from."""
     cpu: str
+    instructions: list[str]
+    """Of INSTRUCTIONS those that there are."""
     cores: int
     load_before: float
     """Load average of the last minute before the first measurement."""
@@ -39,18 +44,19 @@ class Machine:
     peers: dict[str, dict[str, str]]
 
 
-def machine(peers: Iterable[str]) -> Machine:
-    """What this is measured on and with."""
+def machine(peers: Iterable[str], program: str = "benchmarks.serving", packages: Iterable[str] = ()) -> Machine:
+    """What `program` measures on and with; `packages` beside PACKAGES."""
     return Machine(
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        command=" ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
+        command=" ".join([f"python -m {program}", *sys.argv[1:]]),
         commit=_first_line(["git", "-C", str(_server_folder()), "describe", "--always", "--dirty"]),
-        cpu=_cpu(),
+        cpu=_cpu_line("model name") or platform.processor(),
+        instructions=[name for name in INSTRUCTIONS if name in (_cpu_line("flags") or _cpu_line("Features")).split()],
         cores=usable_cores(),
         load_before=os.getloadavg()[0],
         system=f"{platform.system()} {platform.release()}",
         python=platform.python_version(),
-        packages={name: version for name in PACKAGES if (version := _version(name))},
+        packages={name: version for name in (*PACKAGES, *packages) if (version := _version(name))},
         generator=_first_line(["h2load", "--version"]),
         peers={peer: versions(peer) for peer in peers},
     )
@@ -67,13 +73,13 @@ def _server_folder() -> Path:
     return Path(found).parent if found else Path()
 
 
-def _cpu() -> str:
+def _cpu_line(name: str) -> str:
+    """What /proc/cpuinfo says of the first processor under this name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor()
-    found = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return found[0] if found else platform.processor()
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == name), "")
 
 
 def _version(package: str) -> str:

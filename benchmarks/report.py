@@ -11,6 +11,7 @@ from statistics import median
 
 from benchmarks.closed_loop import Turns, ratios
 from benchmarks.results import Closed, Results
+from benchmarks.tables import head, spread
 
 MIB = 1024 * 1024
 NOTHING = "nothing computed"
@@ -49,7 +50,7 @@ def _closed(closed: Closed, figments: list[str]) -> Iterator[str]:
     yield f"\n## {closed.graph}, {closed.images} images a request, 32 requests in flight\n"
     shape = f"batches of {alone.batch}, {alone.callers} at once, threads for each: {alone.threads}"
     yield f"Windows of {closed.window_s:.1f} s; alone: {shape}.\n"
-    yield from _head(
+    yield from head(
         "server", "images/s", "CPU us/image", "load's CPU us/image", "p50 ms", "p99 ms", "others' cores", "failed turns"
     )
     for name, turns in closed.turns.items():
@@ -72,19 +73,19 @@ def _ratios(turns: dict[str, Turns], figments: list[str]) -> Iterator[str]:
     others = [name for name in known if name not in ours]
     if not ours or not others:
         return
-    yield from _head("ratio", "images/s (more is better)", "CPU an image (less is better)")
+    yield from head("ratio", "images/s (more is better)", "CPU an image (less is better)")
     for name in ours:
         for other in [*(first for first in ours[:1] if first != name), *others]:
             found = ratios(turns, name, other)
             if found["images_per_s"]:
-                yield f"| {name} / {other} | {_spread(found['images_per_s'])} | {_spread(found['cpu_us_per_image'])} |"
+                yield f"| {name} / {other} | {spread(found['images_per_s'])} | {spread(found['cpu_us_per_image'])} |"
 
 
 def _single(results: Results) -> Iterator[str]:
     if not results.single:
         return
     yield "\n## One client, one image a request, one request at a time\n"
-    head = (
+    columns = (
         "graph",
         "server",
         "p50 us",
@@ -94,7 +95,7 @@ def _single(results: Results) -> Iterator[str]:
         f"alone on {results.threads}",
         "added to it",
     )
-    yield from _head(*head)
+    yield from head(*columns)
     for row in results.single:
         times = [row.p50_s, row.p99_s, row.alone_1_thread_s, row.over_1_thread_s]
         times += [row.alone_all_threads_s, row.p50_s - row.alone_all_threads_s]
@@ -108,7 +109,7 @@ def _open(results: Results) -> Iterator[str]:
     for graph, rate in results.capacities.items():
         yield f"Figment's capacity for the mix with this client beside it, {graph}: {rate:.0f} images/s."
     yield ""
-    yield from _head("graph", "load", "images/s", "server", "p50 ms", "p99 ms", "p99.9 ms", "requests", "failed")
+    yield from head("graph", "load", "images/s", "server", "p50 ms", "p99 ms", "p99.9 ms", "requests", "failed")
     for point in results.open:
         times = " | ".join(
             "-" if each is None else f"{each * 1e3:.1f}" for each in (point.p50_s, point.p99_s, point.p999_s)
@@ -120,8 +121,8 @@ def _open(results: Results) -> Iterator[str]:
 def _rest(results: Results) -> Iterator[str]:
     if results.bulk:
         yield "\n## Single images beside a stream of 100,000\n"
-        head = ("graph", "requests", "p50 alone ms", "p50 ms", "p99 ms", "a run ms", "images a run", "p99 in runs")
-        yield from _head(*head, "bulk images/s")
+        columns = ("graph", "requests", "p50 alone ms", "p50 ms", "p99 ms", "a run ms", "images a run", "p99 in runs")
+        yield from head(*columns, "bulk images/s")
         for row in results.bulk:
             times = " | ".join(f"{s * 1e3:.1f}" for s in (row.alone_p50_s, row.p50_s, row.p99_s, row.run_s))
             runs = f"{row.run_images:.0f} | {row.p99_runs:.1f} | {row.bulk_images_per_s:.0f}"
@@ -137,15 +138,6 @@ def _rest(results: Results) -> Iterator[str]:
     if results.idle_cores:
         idle = ", ".join(f"{name} {cores:.2f}" for name, cores in results.idle_cores.items())
         yield f"\nCores taken while nobody calls: {idle}."
-
-
-def _head(*columns: str) -> Iterator[str]:
-    yield "| " + " | ".join(columns) + " |"
-    yield "|" + "---|" * len(columns)
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
 
 
 def _milliseconds(times_s: Sequence[float | None]) -> str:

@@ -1,0 +1,65 @@
+"""Everything that one comparison found, saved whole.
+
+parts -> Results -> export.json
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+
+from benchmarks.closed_loop import Turns, ratios
+from benchmarks.export.alternation import Alternation
+from benchmarks.machine import Machine
+
+
+@dataclass(frozen=True)
+class Facts:
+    """About one contender; differences are to torch eager's images, in grey levels, over all batch sizes."""
+
+    forms: dict[int, str]
+    peak_bytes: int
+    worst_difference: int
+    mean_difference: float
+
+
+@dataclass
+class Results:
+    """What is known so far.
+
+    drift    by file of a lossy variant and measure: the part by which it is further from real images than fp32
+    turns    by batch size and contender
+    missing  contenders that could not be set up, started or asked: the reason
+    """
+
+    machine: Machine
+    run: str
+    bundle: str
+    threads: int
+    rounds: int
+    seconds: float
+    variants: dict[str, str]
+    drift: dict[str, dict[str, float]]
+    contenders: dict[str, Facts] = field(default_factory=dict)
+    turns: dict[int, dict[str, Turns]] = field(default_factory=dict)
+    alternations: list[Alternation] = field(default_factory=list)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def cpu_ratios(self, name: str, other: str) -> dict[int, list[float]]:
+        """CPU an image of `name` over that of `other`, round by round, at each batch size that both have done."""
+        known = {batch: turns for batch, turns in self.turns.items() if {name, other} <= turns.keys()}
+        found = {batch: ratios(turns, name, other)["cpu_us_per_image"] for batch, turns in known.items()}
+        return {batch: values for batch, values in found.items() if values}
+
+    def best(self, other: str, names: Iterable[str]) -> dict[int, tuple[str, float]]:
+        """At each batch size the one of `names` that `other` takes the most times the CPU of, and how many times."""
+        best: dict[int, tuple[str, float]] = {}
+        for name in names:
+            for batch, values in self.cpu_ratios(other, name).items():
+                best[batch] = max(best.get(batch, (name, 0.0)), (name, median(values)), key=lambda pair: pair[1])
+        return best
+
+    def save(self, path: Path) -> None:
+        """Write JSON."""
+        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
