@@ -6,12 +6,16 @@ import shlex
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from export import starter
 from training.sources import load
@@ -30,7 +34,7 @@ def figment(*arguments: str, cwd: Path, **environment: str) -> str:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the README assumes it: a user's photos, and models trained on digits for a few steps."""
+    """A folder as the README assumes it: a user's photos, a generator from elsewhere, models trained for a few steps."""
     home = tmp_path_factory.mktemp("home")
     pictures = home / "photos"
     pictures.mkdir()
@@ -40,6 +44,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "digits").mkdir()
     for number, image in enumerate(load("digits", None).images[:3]):
         Image.fromarray(image[..., 0]).save(home / "digits" / f"{number}.png")
+    foreign = nn.Sequential(nn.ConvTranspose2d(8, 16, 4), nn.ReLU(), nn.ConvTranspose2d(16, 3, 4, 4), nn.Tanh()).eval()
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(foreign, (torch.zeros(1, 8, 1, 1),), home / "dcgan.onnx", dynamo=False, opset_version=17)
     for name in starter.STARTERS:
         family = name.removeprefix("digits-")
         figment("train", "--data", "digits", "--family", family, "--images", "1280", "--out", f"runs/{name}", cwd=home)
@@ -47,18 +54,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture(scope="module")
-def address(home: Path) -> Iterator[str]:
-    """A server of those models, started by the command."""
-    options = ["--models", "models", "--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
-    process = subprocess.Popen([*FIGMENT, "serve", *options], cwd=home, stdout=subprocess.PIPE, text=True)
+@contextmanager
+def serving(home: Path, *options: str) -> Iterator[str]:
+    """`figment serve` on free ports, stopped at the end: its address."""
+    ports = ["--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
+    process = subprocess.Popen([*FIGMENT, "serve", *options, *ports], cwd=home, stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    match = re.match(r"serving digits-gan, digits-hybrid, digits-vae on (\S+),", process.stdout.readline())
+    match = re.match(r"serving .*digits-gan, digits-hybrid, digits-vae\b.* on (\S+),", process.stdout.readline())
     assert match
     yield match[1]
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 0
     process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def address(home: Path) -> Iterator[str]:
+    with serving(home, "--models", "models") as address:
+        yield address
 
 
 def test_what_was_trained_and_exported_is_served_and_drawn(home: Path, address: str):
@@ -92,19 +105,19 @@ def commands_of_the_readme() -> list[str]:
 
 def test_the_readme_shows_every_verb():
     shown = {shlex.split(command)[1] for command in commands_of_the_readme()}
-    assert {"train", "export", "serve", "generate", "interpolate", "reconstruct", "models"} <= shown
+    assert {"train", "export", "import", "bench", "serve", "generate", "interpolate", "reconstruct", "models"} <= shown
 
 
 @pytest.mark.parametrize("command", commands_of_the_readme())
 def test_every_command_of_the_readme_works(home: Path, address: str, command: str):
     words = shlex.split(command)[1:]
     if words[0] == "serve":
-        assert words == ["serve", "--models", "models/"], "the fixture runs this one"
-        return
-    # A shell would expand patterns; trainings are cut short.
+        with serving(home, *words[1:]):
+            return
+    # A shell would expand patterns; trainings are short, and of small networks.
     words = [name for word in words for name in (_matches(home, word) if "*" in word else [word])]
     if words[0] == "train":
-        words += ["--images", "256"]
+        words = ["tiny" if word == "small" else word for word in words] + ["--images", "256"]
     figment(*words, cwd=home, FIGMENT_ADDRESS=address)
 
 
