@@ -4,3 +4,6 @@ import os
 
 # gRPC's listener on its event engine wakes threads of its own for each call; without them a call costs a tenth less CPU.
 os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
+
+# onnxruntime tells its makers names and hashes of graphs by default, since 1.29.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

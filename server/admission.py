@@ -13,6 +13,7 @@ from typing import Protocol, Self
 
 from server.errors import Rejected, ServingError, Unavailable
 from server.metrics import Metrics
+from server.traces import current_trace
 from server.turns import Arrays, Graph, Request
 
 
@@ -40,11 +41,13 @@ class Admission:
         self.metrics = metrics
         self._queue_images = queue_images
         self._model_queue_images = model_queue_images
-        self._images = 0
+        self.images = 0
+        """Images that are admitted now."""
         self._model_images: dict[str, int] = {}
         self._closed: str | None = None
         self._images_per_s = 1000.0
         metrics.queue_limit_images.set(queue_images)
+        metrics.on_look(self._report)
 
     def admit(self, model: str, images: int, caller: Hashable, *, is_continued: bool = False) -> "Place":
         """Reserve places for `images` images of one request, all or none.
@@ -59,8 +62,8 @@ class Admission:
             self.metrics.rejected.labels(model, "draining").inc()
             raise Unavailable(self._closed)
         model_images = self._model_images.get(model, 0)
-        if self._images + images > self._queue_images:
-            raise self._refusal(model, "", self._images, self._queue_images, images)
+        if self.images + images > self._queue_images:
+            raise self._refusal(model, "", self.images, self._queue_images, images)
         if model_images + images > self._model_queue_images:
             raise self._refusal(model, f" of {model}", model_images, self._model_queue_images, images)
         return Place(self, model, images, caller)
@@ -71,21 +74,23 @@ class Admission:
 
     def take(self, model: str, images: int) -> None:
         """Count images in."""
-        self._images += images
+        self.images += images
         self._model_images[model] = self._model_images.get(model, 0) + images
-        self.metrics.queue_images.labels(model).inc(images)
 
     def free(self, model: str, images: int) -> None:
         """Count images out."""
-        self._images -= images
+        self.images -= images
         self._model_images[model] -= images
-        self.metrics.queue_images.labels(model).dec(images)
 
     def observe(self, request: Request) -> None:
         """Count how long a request waited, and learn how fast runs are, which tells a refused client when to come again."""
         self.metrics.stage_seconds.labels(request.graph.model, "queue").observe(request.queue_s)
         images_per_s = max(request.count, request.batch_size) / max(request.compute_s, 1e-6)
         self._images_per_s += 0.1 * (images_per_s - self._images_per_s)
+
+    def _report(self) -> None:
+        for model, images in list(self._model_images.items()):
+            self.metrics.queue_images.labels(model).set(images)
 
     def _refusal(self, model: str, whose: str, admitted: int, limit: int, images: int) -> Rejected:
         self.metrics.rejected.labels(model, "queue_full").inc()
@@ -108,6 +113,7 @@ class Place:
         self._images = images
         self._caller = caller
         self._request: Request | None = None
+        self._trace = current_trace()
         self.queue_s = 0.0
         self.compute_s = 0.0
         self.batch_size = 0
@@ -158,6 +164,9 @@ class Place:
         assert request
         if not isinstance(outcome, ServingError):
             self._admission.observe(request)
+            if self._trace:
+                self._trace.stage("queue", request.queued_s, request.queue_s)
+                self._trace.stage("infer", request.queued_s + request.queue_s, request.compute_s)
             self.queue_s += request.queue_s
             self.compute_s += request.compute_s
             self.batch_size = self.batch_size or request.batch_size

@@ -16,7 +16,9 @@ import structlog
 
 from server.engines import Engines
 from server.gateway import Gateway
-from server.metrics import Metrics, MetricsPage
+from server.gpus import gpu_reader
+from server.metrics import Metrics
+from server.metrics_page import MetricsPage
 from server.settings import ServerSettings
 from server.supervisor import Supervisor
 
@@ -38,13 +40,16 @@ class App:
         self._gateway = Gateway(settings, self.catalogue, self.engines.queue, self.metrics)
         self.model_names: list[str] = []
         self._is_ready = False
-        self._page = MetricsPage(self.metrics.registry, lambda: self._is_ready)
+        gpus = list if self.engines.device == "cpu" else gpu_reader()
+        self._page = MetricsPage(self.metrics.registry, lambda: self._is_ready, gpus=gpus)
 
     async def start(self) -> None:
         """Listen, load the models, and say that the server is ready.
 
         Raises: CannotStart.
         """
+        self.metrics.engine_restarts.labels(self.engines.device)  # 0: with the engines the whole process would end
+        self.metrics.start()
         self.metrics_address = self._page.listen(self.settings.metrics_address)
         self.address = await self._gateway.listen(self.settings.address)
         await self.engines.start()
@@ -60,6 +65,7 @@ class App:
         await self._gateway.drain()
         self._page.stop()
         await self.engines.stop()
+        self.metrics.stop()
         log.info("stopped")
 
     async def failed(self) -> None:

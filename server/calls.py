@@ -24,7 +24,9 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode, aio
 
 from server.errors import InvalidArgument, ServingError
-from server.metrics import Metrics
+from server.metrics import Metrics, size_of
+from server.requests import images_of
+from server.traces import Metadata, Traces, serve
 
 REQUEST_ID = "x-request-id"
 _ALLOWED_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -64,8 +66,9 @@ class Calls:
     bytes and parses each itself. A method may return its reply serialised.
     """
 
-    def __init__(self, metrics: Metrics, model_label: Callable[[str], str]) -> None:
+    def __init__(self, metrics: Metrics, traces: Traces, model_label: Callable[[str], str]) -> None:
         self._metrics = metrics
+        self._traces = traces
         self._model_label = model_label
         self._running = 0
         self._idle = asyncio.Event()
@@ -96,18 +99,23 @@ class Calls:
     def _observed(self, run: Any, parse: Callable[[bytes], Any] | None, service: str, method: str) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:
             started_s = time.monotonic()
-            own_id = _id_of(context)
+            metadata = context.invocation_metadata() or ()
+            own_id = _id_of(metadata)
             _request_id.set(own_id)
             context.set_trailing_metadata(((REQUEST_ID, own_id),))
             code = StatusCode.OK
             # Streams observe each of their requests themselves.
             model: str | None = None
+            images = 0
+            trace = self._traces.begin(f"{service}/{method}", metadata)
+            serve(trace)
             self._running += 1
             self._idle.clear()
             try:
                 if parse:
                     request = parsed(parse, request)
-                    model = self._model_label(request.model) if hasattr(request, "model") else None
+                    if hasattr(request, "model"):
+                        model, images = self._model_label(request.model), images_of(request)
                 return await run(request, context)
             except ServingError as error:
                 code = error.code
@@ -133,9 +141,16 @@ class Calls:
                     self._idle.set()
                 seconds = time.monotonic() - started_s
                 self._metrics.rpcs_handled.labels(service, method, code.name).inc()
-                self._metrics.rpc_seconds.labels(service, method).observe(seconds)
+                who = own_id, trace.id if trace else ""
+                self._metrics.rpc_seconds.labels(service, method).observe(seconds, *who)
                 if model is not None:
-                    self._metrics.request_seconds.labels(model, method, code.name).observe(seconds)
+                    labels = (model, method, code.name, size_of(images))
+                    self._metrics.request_seconds.labels(*labels).observe(seconds, *who)
+                if trace:
+                    facts: dict[str, str | int] = {"request_id": own_id}
+                    if model is not None:
+                        facts |= {"model": model, "images": images}
+                    trace.end(code.name, facts)
 
         return behaviour
 
@@ -167,9 +182,9 @@ async def _abort(context: Context, status: Status, code: StatusCode) -> None:
     await context.abort(code, status.message, trailers)
 
 
-def _id_of(context: Context) -> str:
+def _id_of(metadata: Metadata) -> str:
     """The caller's request id if it is 1 to 128 printable characters, else a new one."""
-    for key, value in context.invocation_metadata() or ():
+    for key, value in metadata:
         if key == REQUEST_ID and isinstance(value, str) and _ALLOWED_ID.fullmatch(value):
             return value
     return secrets.token_hex(16)

@@ -30,11 +30,11 @@ from server.settings import ServerSettings
 log = structlog.get_logger()
 
 
-async def serve_engines(settings: ServerSettings, listener: int, arenas: Sequence[int]) -> None:
+async def serve_engines(settings: ServerSettings, metrics: Metrics, listener: int, arenas: Sequence[int]) -> None:
     """Be the engines' process: links come from the socket `listener`, gateway N shares the memory `arenas[N]`."""
     from server.engines import Engines  # the gateways that share them do without onnxruntime
 
-    engines = Engines(settings, Metrics())
+    engines = Engines(settings, metrics)
     await engines.start()
     links = GatewayLinks([Arena(descriptor) for descriptor in arenas], engines.catalogue, engines.queue)
     server = await asyncio.get_running_loop().create_unix_server(links.new, sock=socket.socket(fileno=listener))
@@ -44,11 +44,10 @@ async def serve_engines(settings: ServerSettings, listener: int, arenas: Sequenc
     await engines.stop()
 
 
-async def serve_alone(settings: ServerSettings) -> None:
+async def serve_alone(settings: ServerSettings, metrics: Metrics) -> None:
     """Be a gateway that has engines of its own."""
     from server.engines import Engines  # as above
 
-    metrics = Metrics()
     engines = Engines(settings, metrics)
     gateway = Gateway(settings, engines.catalogue, engines.queue, metrics)
     # Not before it can serve: the others that listen on the port can.
@@ -61,14 +60,14 @@ async def serve_alone(settings: ServerSettings) -> None:
     await engines.stop()
 
 
-async def serve_gateway(settings: ServerSettings, number: int, path: str, arena: int) -> None:
+async def serve_gateway(settings: ServerSettings, metrics: Metrics, number: int, path: str, arena: int) -> None:
     """Be gateway `number`: the engines listen at `path`, and share the memory `arena`."""
     catalogue = Catalogue()
     changed: asyncio.Queue[bool] = asyncio.Queue()
     link = EngineLink(
         number, Arena(arena), catalogue, lambda: changed.put_nowait(True), lambda: changed.put_nowait(False)
     )
-    gateway = Gateway(settings, catalogue, link, Metrics())
+    gateway = Gateway(settings, catalogue, link, metrics)
     await gateway.listen(settings.address)
 
     async def stay_connected() -> None:
@@ -113,18 +112,22 @@ def main(arguments: Sequence[str]) -> None:
     settings = ServerSettings.model_validate_json(settings_json)
     set_up_logging()
     structlog.contextvars.bind_contextvars(process=role if role == "engines" else f"{role}-{rest[0]}")
+    metrics = Metrics()
+    metrics.start()
     try:
         if role == "engines":
             listener, *arenas = map(int, rest)
-            run(serve_engines(settings, listener, arenas))
+            run(serve_engines(settings, metrics, listener, arenas))
         elif len(rest) == 1:
-            run(serve_alone(settings))
+            run(serve_alone(settings, metrics))
         else:
             number, path, arena = rest
-            run(serve_gateway(settings, int(number), path, int(arena)))
+            run(serve_gateway(settings, metrics, int(number), path, int(arena)))
     except CannotStart as error:
         _tell(error=str(error))
         sys.exit(1)
+    finally:
+        metrics.stop()
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ Everything that a gateway asks for by name, it finds in the catalogue; everythin
 """
 
 import asyncio
+import platform
+from importlib.metadata import version
 
 from server.batcher import Batcher
 from server.catalogue import Catalogue
@@ -14,6 +16,7 @@ from server.engine import Engine
 from server.errors import DeviceMissing
 from server.loading import load_all
 from server.metrics import Metrics
+from server.sessions import VERSION
 from server.settings import ServerSettings
 from server.turns import Turns
 
@@ -46,7 +49,9 @@ class Engines:
         await asyncio.to_thread(
             load_all, settings.models, settings.variant, self._engines, self.catalogue, self._metrics
         )
+        self._metrics.build_info.labels(version("figment"), platform.python_version(), VERSION).set(1)
         for engine in self._engines:
+            self._metrics.engine_workers.labels(engine.device).set(engine.workers)
             self.queue.start(engine, engine.workers)
 
     async def failed(self) -> None:

@@ -7,6 +7,7 @@ It does not know whether queue and catalogue are those of this process or of ano
 
 import asyncio
 
+import structlog
 from grpc import aio
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
@@ -15,21 +16,25 @@ from figment.v1 import image_service_pb2, model_service_pb2
 from server.admission import Admission, Submits
 from server.calls import Calls
 from server.catalogue import Catalogue
-from server.errors import AddressTaken
+from server.errors import AddressTaken, CannotStart
 from server.image_service import ImageService
 from server.limits import Limits
 from server.metrics import Metrics
 from server.model_service import ModelService
-from server.settings import ServerSettings
+from server.settings import ServerSettings, TraceSettings
 from server.stages import Stages
 from server.streams import Streams
+from server.traces import NoTraces, Traces
 
 IMAGE_SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"]
 MODEL_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
+REFUSE_S = 0.1
 FAREWELL_S = 0.5
 """Seconds for the last bytes of answered calls to leave."""
+
+log = structlog.get_logger()
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -44,10 +49,11 @@ class Gateway:
         limits = Limits(settings.limits, settings.batch.max_size)
         queue_images = settings.limits.queue_images
         self._admission = Admission(queue, metrics, queue_images, settings.limits.model_queue_images or queue_images)
+        self._traces = traces_to(settings.traces)
         stages = Stages(metrics)
         self._streams = Streams(catalogue, self._admission, stages, limits, metrics)
         self._health = health.aio.HealthServicer()
-        self._calls = Calls(metrics, catalogue.label)
+        self._calls = Calls(metrics, self._traces, catalogue.label)
         self._server = aio.server(
             options=[
                 ("grpc.max_receive_message_length", settings.limits.receive_bytes),
@@ -88,9 +94,27 @@ class Gateway:
         await self._health.enter_graceful_shutdown()
         self._admission.close("the server is draining: try another one")
         self._streams.drain()
+        # While `stop` tells clients to connect elsewhere, gRPC ends calls that come on the old connections as CANCELLED. Who
+        # calls again and again is refused first, and waits a moment before he tries once more.
+        await asyncio.sleep(min(REFUSE_S, drain_s))
         # `stop` refuses new calls at once; it would wait for idle Watch and reflection calls too, so once ours are done a
         # second one cuts it short, with time enough for their last bytes.
         stopping = asyncio.create_task(self._server.stop(drain_s))
         await self._calls.wait_until_idle(drain_s)
+        if self._admission.images:
+            log.warning("drained too late: admitted images are lost", images=self._admission.images, drain_s=drain_s)
         await self._server.stop(min(FAREWELL_S, drain_s))
         await stopping
+        await asyncio.to_thread(self._traces.close)
+
+
+def traces_to(settings: TraceSettings) -> Traces:
+    """Traces as `settings` say. Raises: CannotStart, if they need what is not installed."""
+    if settings.endpoint is None:
+        return NoTraces()
+    try:
+        from server.otel import OtelTraces
+    except ImportError as error:
+        problem = f"traces.endpoint: needs {error.name}, which is not installed: pip install 'figment[otel]'"
+        raise CannotStart(problem) from None
+    return OtelTraces(settings.endpoint, settings.ratio)

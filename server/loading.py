@@ -35,6 +35,9 @@ def load_all(folder: Path, variant: Choice, engines: Sequence[Engine], catalogue
             log.info("version loaded", model=name, version=version, variant=model.variant, engine=model.engine)
             facts = (name, version, model.manifest.family, engines[0].provider, model.variant)
             metrics.model_info.labels(*facts).set(1)
+            metrics.expect(name)
+            for measure, figure in model.manifest.quality.items():
+                metrics.model_quality.labels(name, version, measure).set(figure)
         else:
             log.warning("version refused", model=name, version=version, reason=reason)
         state = VersionState.VERSION_STATE_READY if model else VersionState.VERSION_STATE_FAILED

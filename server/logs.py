@@ -6,6 +6,7 @@ import sys
 import structlog
 
 from server.calls import with_request_id
+from server.traces import with_trace_id
 
 
 def set_up_logging() -> None:
@@ -15,6 +16,7 @@ def set_up_logging() -> None:
         processors=[
             structlog.contextvars.merge_contextvars,
             with_request_id,
+            with_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *([] if people else [structlog.processors.format_exc_info]),

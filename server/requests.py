@@ -5,6 +5,7 @@ Every problem is an InvalidArgument or FailedPrecondition that names the field, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +56,15 @@ def drawing(request: GenerateRequest, model: LoadedModel, limit: int, beyond: st
     seed = request.seed if request.HasField("seed") else draw_seed()
     image_format = check_format(request.format)
     return Drawing(model, seed, request.first_index, request.count, label, truncation, image_format)
+
+
+def images_of(message: Any) -> int:
+    """How many images a unary request is about, checked or not."""
+    for field in ("count", "steps"):
+        if hasattr(message, field):
+            return int(getattr(message, field))
+    batch = getattr(message, "images", None) or getattr(message, "latents", None)
+    return 0 if batch is None else batch.count or len(getattr(batch, "data", ()))
 
 
 def labels_of(field: str, labels: Sequence[int], count: int, model: LoadedModel) -> Labels | None:

@@ -48,6 +48,19 @@ class LimitSettings(BaseModel, frozen=True, extra="forbid"):
     receive_bytes: int = Field(16 * MIB, ge=1024, description="bytes of one received message")
 
 
+class TraceSettings(BaseModel, frozen=True, extra="forbid"):
+    """Who gets to see where the time of requests goes."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="collector that traces are sent to by OTLP over gRPC, such as http://127.0.0.1:4317",
+    )
+    ratio: float = Field(
+        1.0, ge=0, le=1, description="part of the requests to trace, of those whose callers do not say"
+    )
+
+
 class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides how the server behaves."""
 
@@ -86,3 +99,4 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     drain_s: float = Field(30.0, ge=0, description="seconds that admitted requests have to finish after SIGTERM")
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
+    traces: TraceSettings = TraceSettings()

@@ -18,6 +18,7 @@ from server.catalogue import LoadedModel
 from server.metrics import Metrics
 from server.noise import Sampler, truncate
 from server.requests import Drawing
+from server.traces import current_trace
 from server.turns import Arrays
 from server.wire import Parts, nested
 
@@ -94,6 +95,8 @@ class Stages:
     def _observe(self, model: LoadedModel, stage: str, started_s: float) -> float:
         seconds = time.monotonic() - started_s
         self._metrics.stage_seconds.labels(model.name, stage).observe(seconds)
+        if trace := current_trace():
+            trace.stage(stage, started_s, seconds)
         return seconds
 
 

@@ -13,6 +13,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, NamedTuple
 
 import structlog
@@ -25,9 +26,10 @@ from server.calls import Context, cancellation_code, parsed, request_id
 from server.catalogue import Catalogue
 from server.errors import EngineFailed, Expired, InvalidArgument, ServingError, quote
 from server.limits import Limits
-from server.metrics import Metrics
+from server.metrics import Metrics, size_of
 from server.pictures import RAW
 from server.stages import Stages
+from server.traces import current_trace, serving
 from server.turns import Arrays
 from server.window import Window
 from server.wire import Parts, joined, nested
@@ -52,20 +54,19 @@ class Streams:
         self.limits = limits
         self.metrics = metrics
         self._open: set[_Stream] = set()
+        metrics.on_look(lambda: metrics.streams_open.set(len(self._open)))
         self._is_draining = False
 
     async def serve(self, context: Context) -> None:
         """Answer one stream until its client ends it or the server drains."""
         stream = _Stream(self, context)
         self._open.add(stream)
-        self.metrics.streams_open.inc()
         if self._is_draining:
             stream.stop_reading()
         try:
             await stream.serve()
         finally:
             self._open.discard(stream)
-            self.metrics.streams_open.dec()
 
     def drain(self) -> None:
         """Stop reading from all streams, now and later."""
@@ -92,7 +93,9 @@ class _Stream:
     def __init__(self, streams: Streams, context: Context) -> None:
         self.streams = streams
         self.peer = context.peer()
-        self.log = log.bind(request_id=request_id())
+        self.request_id = request_id()
+        self.trace = current_trace()
+        self.log = log.bind(request_id=self.request_id)
         self.answers: dict[str, _Answer] = {}
         # One chunk is being written and one is ready behind it.
         self.ahead = Window(2 * streams.limits.stream_chunk_bytes)
@@ -181,6 +184,7 @@ class _Answer:
         self._message = message
         self._model = self._streams.catalogue.label(message.request.model)
         self._started_s = time.monotonic()
+        self._trace = stream.trace.child(f"{METHOD} request") if stream.trace else None
         self._timer: asyncio.TimerHandle | None = None
         self._done = 0
         self._held_bytes = 0
@@ -201,7 +205,11 @@ class _Answer:
     def _try(self, step: Callable[..., None], *arguments: Any) -> None:
         """Take a step; the error that it raises is the answer."""
         try:
-            step(*arguments)
+            if self._trace:
+                with serving(self._trace):
+                    step(*arguments)
+            else:
+                step(*arguments)
         except ServingError as error:
             self._fail(error)
         except Exception:
@@ -243,12 +251,18 @@ class _Answer:
     def _computed(self, outcome: Arrays | ServingError) -> None:
         if isinstance(outcome, ServingError):
             self._fail(outcome)
-            return
+        else:
+            self._try(self._encode, outcome)
+
+    def _encode(self, outcome: Arrays) -> None:
         encode, model, image_format = self._streams.stages.encode, self._drawing.model, self._drawing.image_format
         if image_format == RAW:
-            self._try(lambda: self._respond(*encode(model, outcome, image_format)))
+            self._respond(*encode(model, outcome, image_format))
         else:
-            encoding = asyncio.get_running_loop().run_in_executor(None, encode, model, outcome, image_format)
+            in_context = copy_context().run
+            encoding = asyncio.get_running_loop().run_in_executor(
+                None, in_context, encode, model, outcome, image_format
+            )
             encoding.add_done_callback(lambda _: self._try(lambda: self._respond(*encoding.result())))
 
     def _respond(self, images: Parts, encode_s: float) -> None:
@@ -290,5 +304,10 @@ class _Answer:
         self._stream.ahead.forget(self._begin_piece)
         self._stream.ahead.give(self._held_bytes)
         seconds = time.monotonic() - self._started_s
-        self._streams.metrics.request_seconds.labels(self._model, METHOD, code.name).observe(seconds)
+        images, own_id, trace = self._message.request.count, self._stream.request_id, self._trace
+        self._streams.metrics.request_seconds.labels(self._model, METHOD, code.name, size_of(images)).observe(
+            seconds, own_id, trace.id if trace else ""
+        )
+        if trace:
+            trace.end(code.name, {"request_id": own_id, "model": self._model, "images": images})
         self._stream.forget(self)

@@ -29,7 +29,9 @@ import structlog
 from server.arena import make_shared_file
 from server.devices import devices
 from server.errors import AddressTaken, CannotStart
-from server.metrics import MetricsPage, declare_engine_restarts, forget_process, registry_of_processes
+from server.gpus import gpu_reader
+from server.metrics import declare_engine_restarts
+from server.metrics_page import MetricsPage, forget_process, registry_of_processes
 from server.settings import ServerSettings
 
 GRACE_S = 10.0
@@ -142,7 +144,8 @@ class Supervisor:
         self._folder = Path(tempfile.mkdtemp(prefix="figment-"))
         registry = registry_of_processes(self._folder)
         self._engine_restarts = declare_engine_restarts(registry)
-        self._page = MetricsPage(registry, self._are_ready)
+        self._is_on_cpu = devices(settings.device) == ["cpu"]
+        self._page = MetricsPage(registry, self._are_ready, self._pids, list if self._is_on_cpu else gpu_reader())
         self._changed = asyncio.Event()
         self.gateways: list[Child] = []
         """The children that speak gRPC."""
@@ -162,8 +165,7 @@ class Supervisor:
         """
         self.metrics_address = self._page.listen(self.settings.metrics_address)
         self.address = self._reserve_port()
-        is_on_cpu = devices(self.settings.device) == ["cpu"]
-        if self.settings.engines == "own" or (self.settings.engines == "auto" and is_on_cpu):
+        if self.settings.engines == "own" or (self.settings.engines == "auto" and self._is_on_cpu):
             for number in range(self.settings.gateways):
                 self.gateways.append(self._spawn("gateway", self._share(), [], str(number)))
         else:
@@ -197,6 +199,10 @@ class Supervisor:
     async def failed(self) -> None:
         """Never return: what fails is started again."""
         await asyncio.Event().wait()
+
+    def _pids(self) -> list[int]:
+        """Numbers of the processes that run."""
+        return [child.pid for child in self._children if child.pid]
 
     def _are_ready(self) -> bool:
         return len(self.gateways) == self.settings.gateways and all(child.is_ready for child in self._children)

@@ -1,5 +1,4 @@
 """A small real gRPC server for the client's tests: image `index` of `seed` is filled with (seed + index) % 256."""
-# ruff: noqa: N802 - methods are named by the contract
 
 import threading
 from collections.abc import Callable, Iterator

@@ -21,3 +21,10 @@ def test_importing_a_part_leaves_the_others_alone(module: str, absent: str):
     code = f"import sys, {module}; print([name for name in {absent.split()!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("module", ["server.command", "export.command"])
+def test_nobody_is_told_what_runs_here(module: str):
+    code = f"import os, {module}; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "1"

@@ -20,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from figment.v1 import image_service_pb2 as pb
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
 from server.errors import AddressTaken
+from server.metrics import FLUSH_S
 from server.supervisor import Supervisor
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -43,6 +44,14 @@ def metric(several: Supervisor, name: str, **labels: str) -> float:
         families = list(text_string_to_metric_families(answer.read().decode()))
     samples = [sample for family in families for sample in family.samples if sample.name == name]
     return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+
+def becomes(several: Supervisor, expected: float, name: str, **labels: str) -> bool:
+    """Whether a metric has the value soon: the processes tell what they have counted once a second."""
+    until_s = time.monotonic() + 20
+    while (value := metric(several, name, **labels)) != expected and time.monotonic() < until_s:
+        time.sleep(0.05)
+    return value == expected
 
 
 def wait_until_serving(several: Supervisor) -> None:
@@ -94,14 +103,15 @@ def test_bad_input_is_refused_by_the_gateway(several: Supervisor):
 
 
 def test_metrics_are_those_of_all_processes_together(several: Supervisor):
+    time.sleep(2 * FLUSH_S)  # what earlier tests did is told by then
     before = metric(several, "figment_images_total", model="hybrid")
     calls = metric(several, "grpc_server_handled_total", grpc_method="Generate", grpc_code="OK")
     for _ in range(8):
         with connect(several) as channel:
             ImageServiceStub(channel).Generate(pb.GenerateRequest(model="hybrid", count=3))
-    assert metric(several, "figment_images_total", model="hybrid") == before + 24
-    assert metric(several, "grpc_server_handled_total", grpc_method="Generate", grpc_code="OK") == calls + 8
-    assert metric(several, "figment_queue_images") == 0
+    assert becomes(several, before + 24, "figment_images_total", model="hybrid")
+    assert becomes(several, calls + 8, "grpc_server_handled_total", grpc_method="Generate", grpc_code="OK")
+    assert becomes(several, 0, "figment_queue_images")
     assert metric(several, "figment_queue_limit_images") == 8192
     assert metric(several, "figment_engine_restarts_total", device="cpu") == 0
 
@@ -124,7 +134,7 @@ def test_cancelled_requests_leave_the_others_whole(several: Supervisor, images: 
         stubs = [ImageServiceStub(stack.enter_context(connect(several))) for _ in range(6)]
         answered = sum(pool.map(ask, range(300)))
     assert answered >= 100
-    assert metric(several, "figment_queue_images") == 0
+    assert becomes(several, 0, "figment_queue_images")
 
 
 def test_each_gateway_admits_its_part_of_the_queue(models: Path):
@@ -170,7 +180,7 @@ def test_a_crash_of_the_engines_ends_its_requests_as_unavailable_and_no_others(m
         (after,) = answers
         assert after.response.images.count == 1
         assert metric(several, "figment_engine_restarts_total", device="cpu") == 1
-        assert metric(several, "figment_queue_images") == 0
+        assert becomes(several, 0, "figment_queue_images")
 
 
 @pytest.mark.parametrize("engines", ["own", "shared"])

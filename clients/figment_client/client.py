@@ -34,12 +34,13 @@ SERVICE_CONFIG = {
                 "initialBackoff": "0.1s",
                 "maxBackoff": "1s",
                 "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
+                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
             },
         }
     ]
 }
-"""Every method draws or reads and changes nothing, so each may be tried again. Deadlines are each call's own."""
+"""Every method draws or reads and changes nothing, so each may be tried again. Deadlines are each call's own. A server that
+stops ends calls as CANCELLED that come while it says goodbye; what the caller cancels is not tried again."""
 
 
 class Client:
