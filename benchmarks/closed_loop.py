@@ -37,10 +37,10 @@ class Turns:
 
 
 def take_turns(contenders: Sequence[Contender], rounds: int, span: Span) -> dict[str, Turns]:
-    """Measure each contender once a round; by name."""
+    """Measure each contender once a round, in every other round in reverse; by name."""
     turns = {contender.name: Turns() for contender in contenders}
-    for _ in range(rounds):
-        for contender in contenders:
+    for number in range(rounds):
+        for contender in contenders[:: -1 if number % 2 else 1]:
             turn = turns[contender.name]
             try:
                 sample = contender.measure(span)

@@ -42,6 +42,7 @@ POLLS = {"litserve"}
 Not all do, because Triton's locks in shared memory time out and bring it down when its processes stand still."""
 
 IDLE_S = 1.0
+PROGRAM = str(Path(sys.executable).parent / "figment")
 GOOD_CODES = ("OK", "CANCELLED")
 
 
@@ -142,10 +143,17 @@ class Figment(Server):
     """`figment serve` of one graph, and its metrics."""
 
     def __init__(
-        self, name: str, graph: Graph, bundles: Path, logs: Path, threads: int, options: Sequence[str] = ()
+        self,
+        name: str,
+        graph: Graph,
+        bundles: Path,
+        logs: Path,
+        threads: int,
+        options: Sequence[str] = (),
+        program: Sequence[str] = (PROGRAM,),
     ) -> None:
         port, self._metrics_port = free_port(), free_port()
-        command = figment_command(bundles / graph.name, port, self._metrics_port, threads, options)
+        command = figment_command(bundles / graph.name, port, self._metrics_port, threads, options, program)
         process = Process(command, logs / f"{name}-{graph.name}.log")
         file, wire = onnx_file(bundles, graph), FigmentWire(graph.name)
         super().__init__(name, graph, file, wire, port, process, lambda: is_healthy(self._metrics_port))
@@ -180,11 +188,17 @@ def peer(name: str, graph: Graph, bundles: Path, home: Path, logs: Path, threads
     return Server(name, graph, file, wires[name], port, process, polls=name in POLLS)
 
 
-def figment_command(models: Path, port: int, metrics_port: int, threads: int, options: Sequence[str]) -> list[str]:
-    """`figment serve` as it is found beside this Python."""
-    program = str(Path(sys.executable).parent / "figment")
+def figment_command(
+    models: Path,
+    port: int,
+    metrics_port: int,
+    threads: int,
+    options: Sequence[str],
+    program: Sequence[str] = (PROGRAM,),
+) -> list[str]:
+    """`figment serve`, by the command that is found beside this Python or by another one."""
     addresses = ["--address", f"127.0.0.1:{port}", "--metrics-address", f"127.0.0.1:{metrics_port}"]
-    return [program, "serve", "--models", str(models), *addresses, "--threads", str(threads), *options]
+    return [*program, "serve", "--models", str(models), *addresses, "--threads", str(threads), *options]
 
 
 def onnx_file(bundles: Path, graph: Graph) -> Path:
