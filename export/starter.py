@@ -84,6 +84,9 @@ def main(arguments: list[str]) -> None:
     """Make the starters that are missing in the folder given, `models` by default."""
     models = Path(arguments[0] if arguments else "models")
     if names := missing_starters(models):
+        if models.is_dir() and not os.access(models, os.W_OK):
+            problem = f"{models}: user {os.getuid()} may not write there"
+            sys.exit(f"{problem}; FIGMENT_UID and FIGMENT_GID say who a container is: its owner's id -u and id -g")
         started_s = time.monotonic()
         make_starters(models, names)
         print(f"{len(names)} starter models in {time.monotonic() - started_s:.0f} s")
