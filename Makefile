@@ -6,17 +6,20 @@ MODELS ?= models
 RUN ?= runs/small64
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve models test test-starters bench bench-export check format protos clean
+.PHONY: help serve models test test-starters test-deploy bench bench-export check format protos dashboards docs clean
 
 help:
 	@echo "make serve    set up, train the starter models where $(MODELS)/ is empty, serve"
 	@echo "make test     set up, run all tests"
 	@echo "make test-starters   train the starter models where they are missing, judge their digits"
+	@echo "make test-deploy   build the images, docker compose up, traffic, restarts, replicas; needs a Docker engine"
 	@echo "make bench    this server beside its peers, half an hour; needs h2load (Debian: nghttp2-client)"
 	@echo "make bench-export   PyTorch, a naive export, OpenVINO and the bundle of $(RUN), a run folder, on a CPU"
-	@echo "make check    formatting, types, import contracts, protos, stubs, spelling"
+	@echo "make check    formatting, types, import contracts, protos, Dockerfile, spelling, and that nothing made is stale"
 	@echo "make format   format and sort imports"
 	@echo "make protos   generate the stubs in clients/figment/v1 from protos/"
+	@echo "make dashboards   make deploy/grafana/dashboards/ from deploy/grafana/*.py"
+	@echo "make docs     the table of settings in docs/operations.md"
 	@echo "make clean    remove the environments, not the models"
 
 serve: models
@@ -31,6 +34,9 @@ test: $(VENV)/installed-dev
 test-starters: $(VENV)/installed-dev models
 	$(BIN)/python -m pytest tests/test_starters.py -m starters -s
 
+test-deploy: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/test_deploy_compose.py tests/test_alerts_promtool.py -m deploy -s
+
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.serving
 
@@ -43,8 +49,11 @@ check: $(VENV)/installed-dev $(VENV)-protos/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
-	$(BIN)/codespell README.md CHANGELOG.md docs training evaluation export server benchmarks protos clients tests
+	$(BIN)/codespell README.md CHANGELOG.md docs training evaluation export server benchmarks protos clients deploy tests
 	protos/generate.sh $(VENV)-protos/bin/python --check
+	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/python -m deploy.grafana.build --check
+	$(BIN)/python -m docs.settings --check
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
@@ -52,6 +61,12 @@ format: $(VENV)/installed-dev
 
 protos: $(VENV)-protos/installed
 	protos/generate.sh $(VENV)-protos/bin/python
+
+dashboards: $(VENV)/installed-dev
+	$(BIN)/python -m deploy.grafana.build
+
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m docs.settings
 
 clean:
 	rm -rf $(VENV) $(VENV)-protos

@@ -18,6 +18,8 @@ from PIL import Image
 from torch import nn
 
 from export import starter
+from export.publish import publish
+from export.source import from_run
 from training.sources import load
 
 README = Path(__file__).parent.parent / "README.md"
@@ -33,7 +35,7 @@ def figment(*arguments: str, cwd: Path, **environment: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def home(tmp_path_factory: pytest.TempPathFactory, runs: Path) -> Path:
     """A folder as the README assumes it: a user's photos, a generator from elsewhere, models trained for a few steps."""
     home = tmp_path_factory.mktemp("home")
     pictures = home / "photos"
@@ -48,9 +50,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with warnings.catch_warnings(action="ignore"):
         torch.onnx.export(foreign, (torch.zeros(1, 8, 1, 1),), home / "dcgan.onnx", dynamo=False, opset_version=17)
     for name in starter.STARTERS:
-        family = name.removeprefix("digits-")
-        figment("train", "--data", "digits", "--family", family, "--images", "1280", "--out", f"runs/{name}", cwd=home)
-        figment("export", f"runs/{name}", "--models", "models", cwd=home)
+        publish(from_run(runs / name.removeprefix("digits-")), home / "models", name)
     return home
 
 
