@@ -31,6 +31,8 @@ MODEL_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 REFUSE_S = 0.1
+"""Seconds in which a draining server answers new calls, with UNAVAILABLE, before it closes its connections."""
+
 FAREWELL_S = 0.5
 """Seconds for the last bytes of answered calls to leave."""
 

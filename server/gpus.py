@@ -1,16 +1,20 @@
 """What the GPUs do, by NVIDIA's management library; knows nothing of what runs on them."""
 
 from collections.abc import Callable
+from math import nan
 from typing import Any, NamedTuple
 
 
 class Gpu(NamedTuple):
-    """One GPU now; `device` is cuda:N by NVML's order, which is CUDA's where CUDA_DEVICE_ORDER is PCI_BUS_ID."""
+    """One GPU now; NaN is what it does not tell, as some do not tell their power.
+
+    `device` is cuda:N by NVML's order, which is CUDA's where CUDA_DEVICE_ORDER is PCI_BUS_ID.
+    """
 
     device: str
     utilization_ratio: float
-    memory_used_bytes: int
-    memory_total_bytes: int
+    memory_used_bytes: float
+    memory_total_bytes: float
     power_watts: float
     temperature_celsius: float
 
@@ -34,13 +38,17 @@ def read(nvml: Any) -> list[Gpu]:
 
 
 def _read(nvml: Any, number: int) -> Gpu:
-    handle = nvml.nvmlDeviceGetHandleByIndex(number)
-    memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    def told(ask: Callable[[Any], float]) -> float:
+        try:
+            return ask(nvml.nvmlDeviceGetHandleByIndex(number))
+        except nvml.NVMLError:
+            return nan
+
     return Gpu(
         device=f"cuda:{number}",
-        utilization_ratio=nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100,
-        memory_used_bytes=memory.used,
-        memory_total_bytes=memory.total,
-        power_watts=nvml.nvmlDeviceGetPowerUsage(handle) / 1000,
-        temperature_celsius=nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+        utilization_ratio=told(lambda gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100),
+        memory_used_bytes=told(lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used),
+        memory_total_bytes=told(lambda gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).total),
+        power_watts=told(lambda gpu: nvml.nvmlDeviceGetPowerUsage(gpu) / 1000),
+        temperature_celsius=told(lambda gpu: nvml.nvmlDeviceGetTemperature(gpu, nvml.NVML_TEMPERATURE_GPU)),
     )

@@ -26,7 +26,7 @@ def promtool() -> list[str]:
         return [found]
     docker = shutil.which("docker")
     if not docker or subprocess.run([docker, "image", "inspect", IMAGE], capture_output=True).returncode:
-        pytest.skip(f"there is neither promtool on the PATH nor a Docker engine with the image {IMAGE}")
+        pytest.fail(f"there is neither promtool on the PATH nor a Docker engine with the image {IMAGE}")
     mounts = ["--volume", f"{PROMETHEUS}:/etc/prometheus:ro", "--workdir", "/etc/prometheus"]
     return [docker, "run", "--rm", "--interactive", *mounts, "--entrypoint", "promtool", IMAGE]
 

@@ -1,5 +1,6 @@
 """Every metric after known calls, failed and cancelled ones too; the page that shows them."""
 
+import math
 import os
 import platform
 import urllib.request
@@ -174,7 +175,10 @@ def test_a_process_that_has_ended_meanwhile_is_left_out():
 
 
 class Nvml:
-    """NVIDIA's library with two GPUs."""
+    """NVIDIA's library with two GPUs, of which the first does not tell its power."""
+
+    class NVMLError(Exception):
+        """What the library raises."""
 
     NVML_TEMPERATURE_GPU = 0
 
@@ -191,6 +195,8 @@ class Nvml:
         return SimpleNamespace(gpu=50 + number, memory=1)
 
     def nvmlDeviceGetPowerUsage(self, number: int) -> int:
+        if number == 0:
+            raise self.NVMLError
         return 300_000
 
     def nvmlDeviceGetTemperature(self, number: int, sensor: int) -> int:
@@ -210,6 +216,8 @@ def test_gpus_are_on_the_page_in_base_units():
         "power_watts": 300,
         "temperature_celsius": 60,
     }
+    assert math.isnan(registry.get_sample_value("figment_gpu_power_watts", {"device": "cuda:0"}))
+    assert registry.get_sample_value("figment_gpu_temperature_celsius", {"device": "cuda:0"}) == 60
 
 
 def test_without_a_gpu_there_are_none():

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 
 from figment.v1 import image_service_pb2 as pb
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
+from figment.v1.images_pb2 import IMAGE_FORMAT_PNG, IMAGE_FORMAT_RAW
 from server.errors import CannotStart
 from server.gateway import traces_to
 from server.settings import ServerSettings, TraceSettings
@@ -73,7 +74,7 @@ def test_a_request_and_its_stages_are_spans_under_the_callers(models: Path, coll
     kept, endpoint = collector
     with running_server(models, traces={"endpoint": endpoint}) as app, grpc.insecure_channel(app.address) as channel:
         metadata = [("traceparent", f"00-{TRACE}-{PARENT}-01"), ("x-request-id", "mine")]
-        request = pb.GenerateRequest(model="gan", count=3, format=pb.GenerateRequest(format=2).format)
+        request = pb.GenerateRequest(model="gan", count=3, format=IMAGE_FORMAT_PNG)
         ImageServiceStub(channel).Generate(request, metadata=metadata)
     (span,) = kept.named(GENERATE)
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
@@ -104,7 +105,7 @@ def test_each_request_of_a_stream_is_a_span_under_the_streams(models: Path, coll
             pb.StreamGenerateRequest(
                 id=str(count), request=pb.GenerateRequest(model="gan", count=count, format=format_)
             )
-            for count, format_ in ((0, 1), (2, 1), (3, 2))
+            for count, format_ in ((0, IMAGE_FORMAT_RAW), (2, IMAGE_FORMAT_RAW), (3, IMAGE_FORMAT_PNG))
         ]
         assert len(list(ImageServiceStub(channel).StreamGenerate(iter(asked)))) == 3
     (stream,) = kept.named("figment.v1.ImageService/StreamGenerate")
@@ -122,11 +123,15 @@ def test_only_the_servers_own_failures_are_errors(models: Path, collector: tuple
         stub = ImageServiceStub(channel)
         with pytest.raises(grpc.RpcError):
             stub.Generate(pb.GenerateRequest(model="nope", count=1))
-        with pytest.raises(grpc.RpcError):
-            stub.Generate(pb.GenerateRequest(model="vae", count=1024), timeout=0.004)
-    statuses = {facts(span)["rpc.grpc.status_code"]: span.status.code for span in kept.named(GENERATE)}
-    assert statuses["NOT_FOUND"] == Status.STATUS_CODE_UNSET
-    assert {code for name, code in statuses.items() if name != "NOT_FOUND"} <= {Status.STATUS_CODE_ERROR}
+        late = pb.StreamGenerateRequest(
+            id="late", request=pb.GenerateRequest(model="vae", count=500_000), timeout_s=0.05
+        )
+        assert list(stub.StreamGenerate(iter([late])))[-1].error.code
+    spans = [*kept.named(GENERATE), *kept.named("StreamGenerate request")]
+    assert {facts(span)["rpc.grpc.status_code"]: span.status.code for span in spans} == {
+        "NOT_FOUND": Status.STATUS_CODE_UNSET,
+        "DEADLINE_EXCEEDED": Status.STATUS_CODE_ERROR,
+    }
 
 
 @pytest.mark.parametrize(("ratio", "flag", "spans"), [(1.0, "00", 0), (0.0, "01", 5), (0.0, "", 0)])

@@ -16,12 +16,14 @@ import grpc
 
 from figment.v1 import image_service_pb2 as pb
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
+from figment.v1.images_pb2 import IMAGE_FORMAT_JPEG, IMAGE_FORMAT_PNG, IMAGE_FORMAT_WEBP
 from figment_client import Client
 from figment_client.errors import FigmentError
 from figment_client.models import Model
 
 ALIVE = Path("/tmp/alive")  # noqa: S108  # a file system of the container's own
 CHANCE = random.Random()  # noqa: S311  # traffic, not secrets
+FORMATS = (IMAGE_FORMAT_PNG, IMAGE_FORMAT_JPEG, IMAGE_FORMAT_WEBP)
 PAUSE_S = 0.05
 FLOOD_PAUSE_S = 45.0
 FLOOD_REQUESTS = 12
@@ -36,7 +38,7 @@ def draw(client: Client, stub: ImageServiceStub, model: Model) -> None:
 
 def draw_files(client: Client, stub: ImageServiceStub, model: Model) -> None:
     """Pictures as PNG, JPEG and WebP, which the server encodes."""
-    stub.Generate(pb.GenerateRequest(model=model.name, count=4, format=CHANCE.choice([2, 3, 4])), timeout=10)  # type: ignore[arg-type]
+    stub.Generate(pb.GenerateRequest(model=model.name, count=4, format=CHANCE.choice(FORMATS)), timeout=10)
 
 
 def stream(client: Client, stub: ImageServiceStub, model: Model) -> None:
