@@ -1,1 +1,1 @@
-"""Images -> quality figures: distances between sets of images, and of reconstructions to their originals."""
+"""Images, features, latents -> quality figures: how near, how varied, how sharp, how likely, and what a model leaves out."""

@@ -2,14 +2,16 @@
 
     images (N, H, W, C) uint8 -> features (N, dim) float32
 
-Two networks: one with random weights, the same for everybody, and one that learns a data set's labels. Distances by
-different features, or by classifiers of different hashes, cannot be compared. All on the CPU; torch's random state and
-threads stay as they are.
+Three networks: one with random weights, the same for everybody, one that learns a data set's labels, and one from a
+file of the user's, the Inception network of published figures. Distances by features of different names or hashes
+cannot be compared. All on the CPU; torch's random state and threads stay as they are.
 """
 
 import hashlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -42,14 +44,18 @@ LEARNING_RATE = 2e-3
 BATCH_PIXELS = 2**17
 """Pixels that a network is given at once: what it makes of them stays in the caches. Twice as fast as 2**20."""
 
+INCEPTION_BATCH = 32
+"""Images that the Inception network is given at once: it enlarges them to 299 pixels, one layer of 32 takes 180 MB."""
+
 Images = npt.NDArray[np.uint8]
 
 
 class Features(Protocol):
-    """Turns each image into `dim` numbers."""
+    """Turns each image into `dim` numbers. hash: of the weights, 12 hex digits."""
 
     name: str
     dim: int
+    hash: str
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
         """images: (N, H, W, C) uint8. Returns (N, dim) float32.
@@ -76,6 +82,7 @@ class RandomFeatures:
             torch.from_numpy(generator.standard_normal((after, before, 3, 3), np.float32)) * (2 / (9 * before)) ** 0.5
             for before, after in pairwise((channels, *RANDOM_WIDTHS))
         ]
+        self.hash = _hash(self._weights)
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
         """images: (N, H, W, channels) uint8. Returns (N, dim) float32. Raises: ValueError."""
@@ -99,8 +106,7 @@ class ClassifierFeatures:
     def __init__(self, network: nn.Sequential, channels: int) -> None:
         self._network = network
         self._channels = channels
-        weights = b"".join(value.numpy().tobytes() for value in network.state_dict().values())
-        self.hash = hashlib.sha256(weights).hexdigest()[:12]
+        self.hash = _hash(network.state_dict().values())
 
     @classmethod
     def train(
@@ -134,10 +140,60 @@ class ClassifierFeatures:
         """images: (N, H, W, C) uint8, C as trained. Returns (N, dim) float32. Raises: ValueError."""
         return _by_batch(self._network[:-1], _thumbnails(images, self._channels), self._channels)
 
+    def classes(self, images: Images) -> npt.NDArray[np.int64]:
+        """The class that the classifier names for each of the images (N, H, W, C) uint8: (N,). Raises: ValueError."""
+        logits = _by_batch(self._network, _thumbnails(images, self._channels), self._channels)
+        named: npt.NDArray[np.int64] = logits.argmax(1)
+        return named
+
     def accuracy(self, images: Images, labels: npt.NDArray[np.int64]) -> float:
         """Share of the images (N, H, W, C) uint8 whose labels (N,) the classifier names."""
-        logits = _by_batch(self._network, _thumbnails(images, self._channels), self._channels)
-        return float((logits.argmax(1) == labels).mean())
+        return float((self.classes(images) == labels).mean())
+
+
+class InceptionFeatures:
+    """What a TorchScript network that the user has, called as NVIDIA's `inception-2015-12-05.pt`, makes of images.
+
+    With that file, the Frechet distance is the FID of published figures (2048 entries; its hash is that of the file).
+    """
+
+    name = "inception"
+
+    def __init__(self, file: Path) -> None:
+        """Raises: ValueError, if the file is missing, no TorchScript, or does not turn images into rows of floats."""
+        try:
+            self.hash = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of TorchScript, the format of the published file
+                self._network = torch.jit.load(file, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        except (OSError, RuntimeError, ValueError) as error:
+            raise ValueError(f"inception: cannot read {file} as TorchScript: {_line(error, 0)}") from error
+        try:
+            found = _by_batch(self._rows, np.zeros((2, 64, 64, 3), np.uint8), 3)
+        except (AttributeError, RuntimeError, TypeError, torch.jit.Error) as error:
+            raise ValueError(f"inception: {file} takes no images: {_line(error, -1)}") from error
+        if found.ndim != 2 or len(found) != 2 or not np.issubdtype(found.dtype, np.floating):
+            raise ValueError(f"inception: {file} gave {found.dtype} {found.shape} for 2 images, expected floats (2, D)")
+        self.dim = found.shape[1]
+
+    def __call__(self, images: Images) -> npt.NDArray[np.float32]:
+        """images: (N, H, W, 1 or 3) uint8. Returns (N, dim) float32. Raises: ValueError."""
+        channels = 1 if images.shape[-1:] == (1,) else 3
+        return _by_batch(self._rows, images, channels, INCEPTION_BATCH).astype(np.float32, copy=False)
+
+    def _rows(self, pixels: Tensor) -> Tensor:
+        levels = pixels.add(1).mul(127.5).round().byte().expand(-1, 3, -1, -1).contiguous()
+        rows: Tensor = self._network(levels, return_features=True)
+        return rows
+
+
+def _line(error: Exception, number: int) -> str:
+    """TorchScript's messages are long: readers say first what is wrong, networks last."""
+    return str(error).strip().split("\n")[number]
+
+
+def _hash(weights: Iterable[Tensor]) -> str:
+    return hashlib.sha256(b"".join(value.numpy().tobytes() for value in weights)).hexdigest()[:12]
 
 
 def _network(channels: int, classes: int, seed: int) -> nn.Sequential:
@@ -164,14 +220,16 @@ def _thumbnails(images: Images, channels: int) -> Images:
 
 
 @torch.inference_mode()
-def _by_batch(compute: Callable[[Tensor], Tensor], images: Images, channels: int) -> npt.NDArray[Any]:
-    """What `compute` makes of the pixels of all images, of a few at a time.
+def _by_batch(
+    compute: Callable[[Tensor], Tensor], images: Images, channels: int, most: int = BATCH_PIXELS
+) -> npt.NDArray[Any]:
+    """What `compute` makes of the pixels of all images, of a few and at `most` so many at a time.
 
     Raises: ValueError, if there are no images, or they are not (N, H, W, channels) uint8.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != channels or not images.size:
         raise ValueError(f"images: got {images.dtype} {images.shape}, expected uint8 (N, H, W, {channels}) with N > 0")
-    size = max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2]))
+    size = min(most, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
     parts = [compute(_pixels(images[start : start + size])) for start in range(0, len(images), size)]
     return torch.cat(parts).numpy()
 

@@ -1,17 +1,60 @@
 """What features see in scikit-learn's digits, and that nothing but images and seed decides them."""
 
+import hashlib
+import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
+from torch import Tensor, nn
 
-from evaluation.features import BATCH_PIXELS, ClassifierFeatures, Features, RandomFeatures
+from evaluation.features import (
+    BATCH_PIXELS,
+    INCEPTION_BATCH,
+    ClassifierFeatures,
+    Features,
+    InceptionFeatures,
+    RandomFeatures,
+)
 from evaluation.frechet import Moments, frechet_distance
 
 HALF = 898
+
+
+class _Means(nn.Module):
+    """Called as the Inception network: levels (N, 3, H, W) uint8 -> features (N, 6) or logits (N, 2)."""
+
+    def forward(self, levels: Tensor, return_features: bool = False) -> Tensor:
+        assert levels.dtype == torch.uint8
+        assert levels.shape[0] <= 32
+        means = levels.float().mean((2, 3))
+        return torch.cat([means, means / 2], 1) if return_features else means[:, :2]
+
+
+class _Maps(nn.Module):
+    def forward(self, levels: Tensor, return_features: bool = False) -> Tensor:
+        return levels.float()
+
+
+class _Other(nn.Module):
+    def forward(self, levels: Tensor) -> Tensor:
+        return levels.float()
+
+
+class _Picky(nn.Module):
+    def forward(self, levels: Tensor, return_features: bool = False) -> Tensor:
+        return levels.float().flatten(1) @ torch.zeros(7, 2)
+
+
+def _saved(network: nn.Module, file: Path) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.save(torch.jit.script(network), file)
+    return file
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -91,6 +134,11 @@ def test_random_features_are_those_that_published_figures_were_taken_by():
     np.testing.assert_allclose(found[[0, 15, 60, 96]], [0.131901, 0.804971, 0.057495, 0.271646], rtol=1e-4)
 
 
+def test_random_features_tell_their_weights_apart_by_a_hash():
+    assert RandomFeatures(3).hash == RandomFeatures(3).hash != RandomFeatures(1).hash
+    assert len(RandomFeatures(3).hash) == 12
+
+
 def test_read_only_and_strided_images_are_welcome(features: Features):
     images = _picture(4, 16, 16, 1)
     strided = images[:, ::-1]
@@ -136,6 +184,16 @@ def test_a_classifier_learns_digits_in_seconds(classifier: ClassifierFeatures, d
     assert classifier.accuracy(images[HALF:], labels[HALF:]) > 0.95
 
 
+def test_a_classifier_names_a_class_of_each_image(
+    classifier: ClassifierFeatures, digits: tuple[np.ndarray, np.ndarray]
+):
+    images, labels = digits
+    named = classifier.classes(images[HALF:])
+    assert named.dtype == np.int64
+    assert named.shape == labels[HALF:].shape
+    assert classifier.accuracy(images[HALF:], labels[HALF:]) == (named == labels[HALF:]).mean()
+
+
 def test_a_classifier_is_decided_by_its_seed_and_leaves_torch_as_it_was(digits: tuple[np.ndarray, np.ndarray]):
     torch.manual_seed(7)
     before, threads = torch.get_rng_state(), torch.get_num_threads()
@@ -173,3 +231,49 @@ def test_what_is_no_set_of_images_is_refused(features: Features, images: np.ndar
 def test_labels_that_do_not_fit_are_refused(labels: np.ndarray):
     with pytest.raises(ValueError, match="one of 0 to 1 for each of 2 images"):
         ClassifierFeatures.train(_picture(2, 8, 8, 1), labels, 2)
+
+
+def test_a_network_from_a_file_turns_images_into_its_features(tmp_path: Path):
+    file = _saved(_Means(), tmp_path / "means.pt")
+    features = InceptionFeatures(file)
+    images = _picture(INCEPTION_BATCH + 9, 8, 12, 3)
+    found = features(images)
+    assert (features.name, features.dim, found.dtype) == ("inception", 6, np.float32)
+    assert features.hash == hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+    means = images.mean((1, 2))
+    np.testing.assert_allclose(found, np.concatenate([means, means / 2], 1), rtol=1e-5)
+
+
+def test_a_network_from_a_file_sees_grey_images_as_three_equal_channels(tmp_path: Path):
+    features = InceptionFeatures(_saved(_Means(), tmp_path / "means.pt"))
+    grey = _picture(5, 8, 8, 1)
+    np.testing.assert_array_equal(features(grey), features(grey.repeat(3, axis=3)))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8, 4), (8, 8, 3), (0, 8, 8, 3)])
+def test_a_network_from_a_file_refuses_what_is_no_set_of_images(tmp_path: Path, shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match=r"expected uint8 \(N, H, W, 3\)"):
+        InceptionFeatures(_saved(_Means(), tmp_path / "means.pt"))(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (_Maps(), r"gave float32 \(2, 3, 64, 64\) for 2 images, expected floats \(2, D\)"),
+        (_Other(), "takes no images: .*at most 2 argument.* received 3"),
+        (_Picky(), "takes no images: RuntimeError: .*shapes cannot be multiplied"),
+    ],
+)
+def test_a_network_that_is_called_otherwise_is_refused_by_its_file(tmp_path: Path, network: nn.Module, words: str):
+    file = _saved(network, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=f"inception: .*other.pt {words}"):
+        InceptionFeatures(file)
+
+
+def test_a_file_that_is_missing_or_no_network_is_named(tmp_path: Path):
+    weights, text = tmp_path / "weights.pt", tmp_path / "text.pt"
+    torch.save({"weight": torch.zeros(3)}, weights)
+    text.write_text("no network")
+    for file in (tmp_path / "missing.pt", tmp_path, weights, text):
+        with pytest.raises(ValueError, match=f"cannot read {file} as TorchScript: "):
+            InceptionFeatures(file)
