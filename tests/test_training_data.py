@@ -1,32 +1,15 @@
-"""Where images come from, how they are split and in which order they are shown."""
+"""How a set is split, in which order it is shown, and that one on disk is as one in memory."""
 
-import io
-import json
+import hashlib
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
 
 from training.data import ImageSet, pixels_to_bytes
 from training.errors import DataError
-from training.sources import load
-
-SHARED = Path(__file__).parents[1] / "../shared/data"
-
-
-def _picture(colour: Any, size: tuple[int, int] = (16, 16), mode: str = "RGB") -> Image.Image:
-    return Image.new(mode, size, colour)
-
-
-def _png(picture: Image.Image) -> bytes:
-    encoded = io.BytesIO()
-    picture.save(encoded, "png")
-    return encoded.getvalue()
 
 
 def _numbered(count: int) -> ImageSet:
@@ -34,176 +17,10 @@ def _numbered(count: int) -> ImageSet:
     return ImageSet(images, np.arange(count), [str(number) for number in range(count)])
 
 
-def test_digits_are_1797_labelled_grey_images_of_32_pixels() -> None:
-    digits = load("digits", None)
-    assert digits.images.shape == (1797, 32, 32, 1)
-    assert digits.images.min() == 0
-    assert digits.images.max() == 255
-    assert digits.label_names == [str(digit) for digit in range(10)]
-
-
-def test_digits_come_at_the_size_that_is_asked_for() -> None:
-    assert load("digits", 28).images.shape[1:] == (28, 28, 1)
-
-
-def test_a_picture_is_turned_by_its_exif_orientation(tmp_path: Path) -> None:
-    upright = np.zeros((16, 16), np.uint8)
-    upright[:4] = 255
-    exif = Image.Exif()
-    exif[0x0112] = 8  # stored turned right by 90 degrees: to be shown turned left
-    Image.fromarray(np.rot90(upright, -1)).save(tmp_path / "turned.png", exif=exif)
-    np.testing.assert_array_equal(load(str(tmp_path), None).images[0, ..., 0], upright)
-
-
-def test_alpha_is_put_over_black(tmp_path: Path) -> None:
-    _picture((255, 100, 0, 128), mode="RGBA").save(tmp_path / "half.png")
-    np.testing.assert_allclose(load(str(tmp_path), None).images[0, 0, 0], [128, 50, 0], atol=1)
-
-
-def test_grey_with_alpha_stays_grey(tmp_path: Path) -> None:
-    _picture((200, 0), mode="LA").save(tmp_path / "clear.png")
-    images = load(str(tmp_path), None).images
-    assert images.shape == (1, 16, 16, 1)
-    assert images.max() == 0
-
-
-def test_sixteen_bits_of_grey_are_scaled_to_eight(tmp_path: Path) -> None:
-    Image.fromarray(np.full((16, 16), 0x80FF, np.uint16)).save(tmp_path / "deep.png")
-    assert load(str(tmp_path), None).images[0, 0, 0, 0] == 0x80
-
-
-def test_a_set_is_grey_only_if_every_picture_is(tmp_path: Path) -> None:
-    _picture(10, mode="L").save(tmp_path / "a.png")
-    assert load(str(tmp_path), None).images.shape == (1, 16, 16, 1)
-    _picture((1, 2, 3)).save(tmp_path / "b.png")
-    assert load(str(tmp_path), None).images[:, 0, 0].tolist() == [[10, 10, 10], [1, 2, 3]]
-
-
-def test_subfolders_are_labels(tmp_path: Path) -> None:
-    for name, grey in (("cat", 1), ("dog", 2)):
-        (tmp_path / name / "deeper").mkdir(parents=True)
-        _picture(grey, mode="L").save(tmp_path / name / "deeper" / "1.png")
-    images = load(str(tmp_path), None)
-    assert images.label_names == ["cat", "dog"]
-    assert images.labels is not None
-    assert images.labels.tolist() == [0, 1]
-    assert images.images[:, 0, 0, 0].tolist() == [1, 2]
-
-
-def test_a_picture_outside_the_subfolders_leaves_the_set_without_labels(tmp_path: Path) -> None:
-    (tmp_path / "cat").mkdir()
-    _picture(1, mode="L").save(tmp_path / "cat" / "1.png")
-    _picture(2, mode="L").save(tmp_path / "2.png")
-    images = load(str(tmp_path), None)
-    assert images.labels is None
-    assert images.label_names == []
-
-
-def test_the_centre_square_is_kept(tmp_path: Path) -> None:
-    wide = np.zeros((16, 48), np.uint8)
-    wide[:, 16:32] = 255
-    Image.fromarray(wide).save(tmp_path / "wide.png")
-    assert (load(str(tmp_path), 16).images == 255).all()
-
-
-def test_broken_pictures_are_named(tmp_path: Path) -> None:
-    _picture(1).save(tmp_path / "good.png")
-    (tmp_path / "empty.png").touch()
-    (tmp_path / "cut.png").write_bytes(_png(Image.effect_noise((32, 32), 50))[:300])
-    with pytest.raises(DataError, match=r"(?s)2 pictures cannot be read \(--skip-broken .*cut\.png: .*empty\.png: "):
-        load(str(tmp_path), None)
-    assert len(load(str(tmp_path), None, skip_broken=True)) == 1
-
-
-def test_a_set_without_a_readable_picture_is_an_error_even_if_broken_ones_are_skipped(tmp_path: Path) -> None:
-    (tmp_path / "empty.png").touch()
-    with pytest.raises(DataError, match="no picture could be read"):
-        load(str(tmp_path), None, skip_broken=True)
-
-
-def test_an_empty_folder_is_an_error_that_lists_the_suffixes(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no image in .*\.jpeg"):
-        load(str(tmp_path), None)
-
-
-def test_unknown_data_is_an_error_that_says_what_is_allowed() -> None:
-    with pytest.raises(DataError, match=r"'nowhere' is neither 'digits' nor a folder nor a \.parquet file"):
-        load("nowhere", None)
-
-
-def test_pictures_of_several_sizes_need_a_size(tmp_path: Path) -> None:
-    _picture(1).save(tmp_path / "a.png")
-    _picture(1, size=(32, 16)).save(tmp_path / "b.png")
-    with pytest.raises(DataError, match=r"got pictures of 16x16, 32x16; .* choose it"):
-        load(str(tmp_path), None)
-    assert load(str(tmp_path), 16).images.shape == (2, 16, 16, 3)
-
-
-@pytest.mark.parametrize("shape", [(32, 16), (30, 30)])
-def test_pictures_that_networks_cannot_take_need_a_size(tmp_path: Path, shape: tuple[int, int]) -> None:
-    _picture(1, size=shape).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=f"{shape[0]}x{shape[1]}; .*choose it"):
-        load(str(tmp_path), None)
-
-
-def test_a_size_that_networks_cannot_take_is_refused_before_any_reading() -> None:
-    with pytest.raises(DataError, match="size: 30 is not 4, 5, 6 or 7 times a power of two"):
-        load("nowhere", 30)
-
-
-@pytest.mark.parametrize("kind", ["struct", "bytes"])
-def test_a_parquet_file_holds_images_as_structs_or_bytes(tmp_path: Path, kind: str) -> None:
-    encoded = [_png(_picture(grey, mode="L")) for grey in (3, 4)]
-    column = [{"bytes": one, "path": None} for one in encoded] if kind == "struct" else encoded
-    pq.write_table(pa.table({"image": column, "label": [2, 0]}), tmp_path / "set.parquet")
-    images = load(str(tmp_path / "set.parquet"), None)
-    assert images.images[:, 0, 0, 0].tolist() == [3, 4]
-    assert images.labels is not None
-    assert images.labels.tolist() == [2, 0]
-    assert images.label_names == ["0", "1", "2"]
-
-
-def test_a_parquet_files_class_names_are_those_of_its_hugging_face_schema(tmp_path: Path) -> None:
-    table = pa.table({"image": [_png(_picture(1))], "label": [1]})
-    features = {"info": {"features": {"label": {"names": ["cat", "dog"]}}}}
-    table = table.replace_schema_metadata({"huggingface": json.dumps(features)})
-    pq.write_table(table, tmp_path / "set.parquet")
-    assert load(str(tmp_path / "set.parquet"), None).label_names == ["cat", "dog"]
-
-
-def test_a_broken_row_of_a_parquet_file_is_named(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"image": [_png(_picture(1)), b"", None]}), tmp_path / "set.parquet")
-    with pytest.raises(DataError, match=r"(?s)2 pictures .*set\.parquet row 1: .*set\.parquet row 2: "):
-        load(str(tmp_path / "set.parquet"), None)
-
-
-def test_a_missing_label_of_a_parquet_file_is_an_error(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"image": [_png(_picture(1))] * 2, "label": [1, None]}), tmp_path / "set.parquet")
-    with pytest.raises(DataError, match=r"row 1: .*label None"):
-        load(str(tmp_path / "set.parquet"), None)
-
-
-def test_a_parquet_file_without_images_is_an_error_that_lists_its_columns(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"text": ["a"], "n": [1]}), tmp_path / "set.parquet")
-    with pytest.raises(DataError, match="no column 'image'; its columns are text, n"):
-        load(str(tmp_path / "set.parquet"), None)
-
-
-def test_a_file_that_is_not_parquet_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "set.parquet").write_text("not parquet")
-    with pytest.raises(DataError, match="is not a parquet file"):
-        load(str(tmp_path / "set.parquet"), None)
-
-
-@pytest.mark.parametrize(("name", "shape"), [("mnist", (28, 28, 1)), ("cifar10", (32, 32, 3))])
-def test_shared_data_sets_can_be_read(name: str, shape: tuple[int, int, int], tmp_path: Path) -> None:
-    path = SHARED / name / "train.parquet"
-    if not path.is_file():
-        pytest.skip(f"{path} is absent")
-    with pq.ParquetFile(path) as file:
-        first = next(file.iter_batches(batch_size=50))
-    pq.write_table(pa.Table.from_batches([first]), tmp_path / "first.parquet")
-    assert load(str(tmp_path / "first.parquet"), None).images.shape == (50, *shape)
+def _mapped(images: ImageSet, folder: Path) -> ImageSet:
+    images.images.tofile(folder / "pixels")
+    store = np.memmap(folder / "pixels", np.uint8, "r", shape=images.images.shape)
+    return ImageSet(store, images.labels, images.label_names)
 
 
 def test_a_split_loses_and_shares_no_image() -> None:
@@ -238,6 +55,61 @@ def test_each_epoch_shows_each_image_once_in_another_order() -> None:
 
 def test_a_set_smaller_than_a_batch_fills_it_with_repeats() -> None:
     assert np.bincount(next(_numbered(3).batches(9, seed=0))).tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("start", [0, 4, 8, 20, 36, 40])
+def test_a_training_that_is_continued_is_shown_what_it_would_have_been(start: int) -> None:
+    images = _numbered(10)
+    whole = islice(images.batches(4, seed=3), start // 4, start // 4 + 6)
+    np.testing.assert_array_equal(list(islice(images.batches(4, seed=3, start=start), 6)), list(whole))
+
+
+def test_a_training_is_continued_at_once_however_long_it_ran() -> None:
+    start = 10 * 10**12 + 4
+    rows = np.concatenate(list(islice(_numbered(10).batches(2, seed=0, start=start), 5)))
+    epochs = [np.random.default_rng([0, epoch]).permutation(10) for epoch in (10**12, 10**12 + 1)]
+    np.testing.assert_array_equal(rows, [*epochs[0][4:], *epochs[1][:4]])
+
+
+def test_a_set_on_disk_is_as_one_in_memory(tmp_path: Path) -> None:
+    in_memory = _numbered(50)
+    mapped = _mapped(in_memory, tmp_path)
+    assert mapped.digest() == in_memory.digest()
+    parts = zip(mapped.split(0.2, seed=0), in_memory.split(0.2, seed=0), strict=True)
+    for one, other in [(mapped, in_memory), *parts, *((one.take([3, 1]), other.take([3, 1])) for one, other in parts)]:
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        for rows in (np.array([1, 0]), slice(1, 2)):
+            torch.testing.assert_close(one.pixels(rows), other.pixels(rows), rtol=0, atol=0)
+            torch.testing.assert_close(one.classes(rows), other.classes(rows))
+
+
+def test_parts_of_a_set_on_disk_are_not_copied(tmp_path: Path) -> None:
+    mapped = _mapped(_numbered(50), tmp_path)
+    for part in mapped.split(0.2, seed=0):
+        assert part.take(np.arange(3)).store is mapped.store
+
+
+def test_a_digest_is_that_of_pixels_and_labels() -> None:
+    images = np.random.default_rng(0).integers(256, size=(600, 4, 4, 3), dtype=np.uint8)
+    labels = np.arange(600)
+    assert ImageSet(images, None, []).digest() == hashlib.sha256(images.tobytes()).hexdigest()
+    both = hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest()
+    assert ImageSet(images, labels, []).digest() == both
+
+
+def test_a_set_knows_the_shape_of_its_images() -> None:
+    assert ImageSet(np.zeros((7, 4, 5, 3), np.uint8), None, []).shape == (4, 5, 3)
+
+
+def test_a_pixel_is_made_white_with_its_grey_as_probability() -> None:
+    images = ImageSet(np.repeat(np.array([0, 51, 255], np.uint8), 40_000).reshape(300, 20, 20, 1), None, [])
+    black_and_white = images.binarised(seed=0)
+    assert set(np.unique(black_and_white.images)) == {0, 255}
+    shares = (black_and_white.images == 255).reshape(3, -1).mean(1)
+    assert shares[[0, 2]].tolist() == [0, 1]
+    assert abs(shares[1] - 0.2) < 5 * (0.2 * 0.8 / 40_000) ** 0.5
+    assert black_and_white.digest() == images.binarised(seed=0).digest() != images.binarised(seed=1).digest()
 
 
 def test_every_grey_level_survives_the_way_to_pixels_and_back() -> None:
