@@ -33,7 +33,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One finished run of each of MODELS on scikit-learn's digits."""
     folder = tmp_path_factory.mktemp("runs")
     for name, settings in MODELS.items():
-        train(TrainSettings.model_validate({"data": "digits", "out": folder / name, "latent_dim": 16, **settings}))
+        common = {"data": "digits", "out": folder / name, "latent_dim": 16, "batch": 32}
+        train(TrainSettings.model_validate({**common, **settings}))
     return folder
 
 

@@ -1,23 +1,77 @@
-"""`figment train`: train one model on a set of images."""
+"""`figment train` and `figment resume`: train one model on a set of images, and go on where a training was stopped."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
 from typing import ClassVar
 
-from pydantic_settings import BaseSettings
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliPositionalArg
 
 from training.errors import TrainingError
-from training.progress import progress_lines
+from training.progress import told
 from training.settings import TrainSettings
-from training.trainer import train
 
 
 class Train(BaseSettings, TrainSettings):
-    """Train a VAE, GAN or hybrid on scikit-learn's digits, a folder of images or a parquet file."""
+    """Train a VAE, GAN or hybrid on scikit-learn's digits, a folder of images or parquet files."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (TrainingError,)
 
+    dry_run: bool = Field(
+        False, description="only tell the networks' sizes, what a step costs and how long it would take"
+    )
+
     def cli_cmd(self) -> None:
         """Train, and say where the run is."""
-        with progress_lines() as progress:
-            task = progress.add_task(f"{self.family} on {self.data}", total=self.images)
-            train(self, lambda now: progress.update(task, completed=now.images))
+        from training.cost import estimate
+        from training.trainer import train
+
+        settings = TrainSettings.model_validate(self.model_dump(exclude={"dry_run"}))
+        if self.dry_run:
+            print(estimate(settings))
+            return
+        with told(f"{self.family} on {self.data}", self.images) as report, _interruptible() as stopped:
+            train(settings, report, stopped.is_set)
         print(f"{self.out}: trained; look at its sheets, then: figment export {self.out} --models models")
+
+
+class Resume(BaseSettings, frozen=True):
+    """Go on with a training that was stopped: the outcome is that of one that was not."""
+
+    errors: ClassVar[tuple[type[Exception], ...]] = (TrainingError,)
+
+    run: CliPositionalArg[Path] = Field(description="run folder that figment train was writing")
+
+    def cli_cmd(self) -> None:
+        """Train to the end, and say where the run is."""
+        from training.run import read_provenance
+        from training.trainer import resume
+
+        settings = read_provenance(self.run)["settings"]
+        with (
+            told(f"{settings['family']} on {settings['data']}", settings["images"]) as report,
+            _interruptible() as stopped,
+        ):
+            resume(self.run, report, stopped.is_set)
+        print(f"{self.run}: trained; look at its sheets, then: figment export {self.run} --models models")
+
+
+@contextmanager
+def _interruptible() -> Iterator[Event]:
+    """An event that SIGINT (Ctrl-C) and SIGTERM set, while the block runs; a second signal stops at once."""
+    stopped = Event()
+
+    def stop(number: int, frame: object) -> None:
+        stopped.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

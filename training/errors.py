@@ -4,6 +4,7 @@
       DataError         the images cannot be read or do not fit together
       RunFolderError    a run folder is missing, incomplete or already in use
       Diverged          a loss stopped being a finite number
+      Stopped           somebody stopped a training, which can be continued
 
 A TrainingError itself says that the machine lacks what was asked for. The person who started the training can put
 each of them right.
@@ -24,3 +25,7 @@ class RunFolderError(TrainingError):
 
 class Diverged(TrainingError):
     """A loss stopped being a finite number."""
+
+
+class Stopped(TrainingError):
+    """Somebody stopped a training; its checkpoint says where."""

@@ -4,6 +4,7 @@ Knows how its parts fit together, nothing of how they were trained or will be se
 """
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -15,11 +16,11 @@ from torch import Tensor, nn
 
 from training.errors import RunFolderError
 from training.networks import Architecture, Encoder, Generator
-from training.objective import WEIGHTS
+from training.objective import WEIGHTS, bernoulli_nll, gaussian_nll
 from training.prior import MixturePrior
-from training.settings import Family
+from training.settings import Family, Likelihood
 
-FORMAT = 1
+FORMAT = 2
 """Version of model.json; raised when a reader of the old form would misread the new one."""
 
 
@@ -33,19 +34,28 @@ class ModelFacts:
     """Names of the classes of a conditional model; empty = unconditional."""
     prior_components: int
     """Components of the mixture prior; 0 = the prior is N(0, I)."""
+    likelihood: Likelihood = "gaussian"
+    """Of pixels given a latent; without meaning in a GAN."""
 
 
 class Model(nn.Module):
-    """Encoder (not in a GAN), generator, and prior (none: the latent is the noise)."""
+    """Encoder (not in a GAN), generator, and prior (none: the latent is the noise).
+
+    variance: of pixels given a latent, a scalar; 1 where the likelihood is not Gaussian.
+    """
+
+    variance: Tensor
 
     def __init__(self, facts: ModelFacts) -> None:
         super().__init__()
         self.family = facts.family
         self.architecture = facts.architecture
         self.label_names = facts.label_names
+        self.likelihood = facts.likelihood
         has_encoder = WEIGHTS[facts.family].reconstruction > 0
         self.encoder = Encoder(facts.architecture) if has_encoder else None
         self.generator = Generator(facts.architecture)
+        self.register_buffer("variance", torch.ones(()))
         self.prior: MixturePrior | None = None
         if facts.prior_components:
             self.prior = MixturePrior(facts.architecture.latent_dim, facts.prior_components)
@@ -54,7 +64,7 @@ class Model(nn.Module):
     def facts(self) -> ModelFacts:
         """The record to rebuild this model from."""
         components = len(self.prior.means) if self.prior else 0
-        return ModelFacts(self.family, self.architecture, self.label_names, components)
+        return ModelFacts(self.family, self.architecture, self.label_names, components, self.likelihood)
 
     @property
     def noise_dim(self) -> int:
@@ -69,6 +79,22 @@ class Model(nn.Module):
         """noise: (N, noise_dim), label: (N,) if conditional. Returns images (N, C, H, W) around [-1, 1]."""
         image: Tensor = self.generator(self.latent(noise), label)
         return image
+
+    def log_prior(self, latents: Tensor) -> Tensor:
+        """latents: (..., Z). Returns log p(z) in nats: (...)."""
+        if self.prior:
+            return self.prior.log_prob(latents)
+        return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(-1)
+
+    def log_likelihood(self, images: Tensor, latents: Tensor, label: Tensor | None = None) -> Tensor:
+        """images: (N, C, H, W), latents: (N, K, Z), label: (N,) if conditional. Returns log p(x|z) in nats: (N, K)."""
+        draws = latents.shape[1]
+        every = None if label is None else label.repeat_interleave(draws)
+        decode = self.generator.logits if self.likelihood == "bernoulli" else self.generator
+        decoded = decode(latents.flatten(0, 1), every).unflatten(0, (len(images), draws))
+        if self.likelihood == "bernoulli":
+            return -bernoulli_nll(images[:, None], decoded)
+        return -gaussian_nll(images[:, None], decoded, self.variance)
 
     def save(self, folder: Path) -> None:
         """Write weights.safetensors and model.json into `folder`."""
@@ -99,7 +125,8 @@ class Model(nn.Module):
 
 
 def average_into(target: nn.Module, source: nn.Module, decay: float) -> None:
-    """Exponential moving average: target = decay * target + (1 - decay) * source, weight by weight."""
+    """Exponential moving average: target = decay * target + (1 - decay) * source, weight by weight; buffers are copied."""
     with torch.no_grad():
-        for average, weight in zip(target.parameters(), source.parameters(), strict=True):
-            average.lerp_(weight, 1 - decay)
+        torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)
+        for average, buffer in zip(target.buffers(), source.buffers(), strict=True):
+            average.copy_(buffer)

@@ -1,28 +1,39 @@
-"""The three networks: encoder, generator and discriminator, without normalisation layers.
+"""The three networks: encoder, generator and discriminator.
 
     image (N, C, H, W) -> Encoder -> mean, log-variance of q(z|x) -> z (N, Z) -> Generator -> image
     image (N, C, H, W) -> Discriminator -> logit (N,)
 
 The VAE's decoder and the GAN's generator are one class. Every layer is one that onnxruntime runs fast: strided
-convolutions, their transposes, a linear layer, leaky ReLU; no statistic is taken over a batch, so an image does not
-depend on its neighbours. Pixels are in [-1, 1]. Knows nothing of losses, data or export.
+convolutions, their transposes, linear layers, leaky ReLU, in larger presets residual blocks. No statistic is taken over
+a batch, so an image does not depend on its neighbours; but for the baseline, a plain DCGAN, which wants batch norms.
+Pixels are in [-1, 1]. Knows nothing of losses, data or export.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from training.settings import Preset
 
 _Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
 SLOPE = 0.2
 """Negative slope of the leaky ReLU, as in DCGAN (Radford et al. 2016)."""
 
-WIDTHS = {"tiny": 16, "small": 64}
-"""Channels at half the image's size, by preset; they double with each halving."""
+
+class Size(NamedTuple):
+    """width: channels at half the image's size; they double with each halving. blocks: residual blocks a level."""
+
+    width: int
+    blocks: int
+
+
+PRESETS: dict[Preset, Size] = {"tiny": Size(16, 0), "small": Size(64, 0), "base": Size(64, 1), "large": Size(128, 2)}
+"""Sizes of the networks; parameters, multiplications and rates of each are in docs/quality.md."""
 
 MAX_WIDENING = 8
 """The widest layer has this many times the channels of the narrowest."""
@@ -45,6 +56,9 @@ class Architecture:
     width: int
     labels: int
     """Number of classes of a conditional model; 0 = unconditional."""
+    blocks: int = 0
+    normalised: bool = False
+    """Whether batch norms follow the convolutions of G and D, as in DCGAN (Radford et al. 2016)."""
 
     @property
     def base(self) -> int:
@@ -96,9 +110,13 @@ class Generator(nn.Module):
             for before in [inputs, *[HIDDEN] * (HIDDEN_LAYERS - 1)]
         )
         self.inp = _initialised(nn.Linear(HIDDEN, widths[0] * self.base**2), fan_in=HIDDEN)
+        self.start = _level(widths[0], architecture)
         # A transposed convolution of kernel 4 and stride 2 adds up 2x2 taps of each input channel per output pixel.
         self.up = nn.ModuleList(
-            _initialised(nn.ConvTranspose2d(before, after, 4, 2, 1), fan_in=4 * before)
+            nn.Sequential(
+                _initialised(nn.ConvTranspose2d(before, after, 4, 2, 1), fan_in=4 * before),
+                *_level(after, architecture),
+            )
             for before, after in pairwise(widths)
         )
         # The last doubling is a sub-pixel convolution: a transposed one to 1 or 3 channels uses few of a CPU's lanes.
@@ -107,14 +125,24 @@ class Generator(nn.Module):
         )
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
-        """latent: (N, Z) float32, label: (N,) int64. Returns (N, C, H, W) float32, not clamped to [-1, 1]."""
+        """latent: (N, Z) float32, label: (N,) int64. Returns images (N, C, H, W) float32 in [-1, 1]."""
+        # What is done to single values is done before they are moved: the graph then ends in the move.
+        return functional.pixel_shuffle(torch.tanh(self._values(latent, label)), 2)
+
+    def logits(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
+        """As `forward`, but the log-odds of white (N, C, H, W): an image is 2 sigmoid(logit) - 1 = tanh(logit / 2)."""
+        return functional.pixel_shuffle(2 * self._values(latent, label), 2)
+
+    def _values(self, latent: Tensor, label: Tensor | None) -> Tensor:
+        """(N, 4 C, H / 2, W / 2) before tanh."""
         x = _with_label(latent, self.embed, label)
         for layer in self.hidden:
             x = _activate(layer(x))
-        x = torch.unflatten(_activate(self.inp(x)), 1, (-1, self.base, self.base))
-        for layer in self.up:
-            x = _activate(layer(x))
-        return functional.pixel_shuffle(self.out(x), 2)
+        x = self.start(torch.unflatten(self.inp(x), 1, (-1, self.base, self.base)))
+        for level in self.up:
+            x = level(x)
+        values: Tensor = self.out(x)
+        return values
 
 
 class Discriminator(nn.Module):
@@ -136,6 +164,15 @@ class Discriminator(nn.Module):
             logit = logit + (self.project(label) * x).sum(1)
         return logit
 
+    def distance(self, images: Tensor, others: Tensor) -> Tensor:
+        """Mean squared difference of features by level, each scaled to length 1 over channels: a scalar.
+
+        images, others: (N, C, H, W) float32.
+        Source: VAE/GAN, Larsen et al. 2016, eq. 7, with the scaling of LPIPS (Zhang et al. 2018, eq. 1).
+        """
+        pairs = zip(self.trunk.levels(images), self.trunk.levels(others), strict=True)
+        return torch.stack([(_unit(x) - _unit(y)).square().sum(1).mean() for x, y in pairs]).sum()
+
 
 class _Trunk(nn.Module):
     """Strided convolutions down to the base size and one layer over all of it: (N, C, H, W) -> (N, HIDDEN)."""
@@ -144,18 +181,54 @@ class _Trunk(nn.Module):
         super().__init__()
         widths = architecture.widths
         inputs = 4 * architecture.channels
-        self.inp = _initialised(nn.Conv2d(inputs, widths[0], 3, padding=1), fan_in=9 * inputs)
-        self.down = nn.ModuleList(
-            _initialised(nn.Conv2d(before, after, 4, 2, 1), fan_in=16 * before) for before, after in pairwise(widths)
-        )
+        first = _initialised(nn.Conv2d(inputs, widths[0], 3, padding=1), fan_in=9 * inputs)
+        # The first layer has no batch norm in DCGAN either.
+        levels = [nn.Sequential(first, *_level(widths[0], replace(architecture, normalised=False)))]
+        for before, after in pairwise(widths):
+            halving = _initialised(nn.Conv2d(before, after, 4, 2, 1), fan_in=16 * before)
+            levels.append(nn.Sequential(halving, *_level(after, architecture)))
+        self.down = nn.ModuleList(levels)
         features = widths[-1] * architecture.base**2
         self.hidden = _initialised(nn.Linear(features, HIDDEN), fan_in=features)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = _activate(self.inp(functional.pixel_unshuffle(x, 2)))
-        for layer in self.down:
-            x = _activate(layer(x))
-        return _activate(self.hidden(x.flatten(1)))
+        return _activate(self.hidden(self.levels(x)[-1].flatten(1)))
+
+    def levels(self, x: Tensor) -> list[Tensor]:
+        """Features (N, width, height, width) of each level, the largest first."""
+        x = functional.pixel_unshuffle(x, 2)
+        found = []
+        for level in self.down:
+            x = level(x)
+            found.append(x)
+        return found
+
+
+class _Residual(nn.Module):
+    """x + convolution(activation(convolution(x))), the second from zero: a block begins as the identity.
+
+    Source: R3GAN, Huang et al. 2024, sec. 3 (no normalisation, Fixup-like start: Zhang et al. 2019).
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inp = _initialised(nn.Conv2d(width, width, 3, padding=1), fan_in=9 * width)
+        self.out = _initialised(nn.Conv2d(width, width, 3, padding=1), fan_in=9 * width, gain=0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = x + self.out(_activate(self.inp(x)))
+        return y
+
+
+def _level(width: int, architecture: Architecture) -> nn.Sequential:
+    """What follows a change of size: batch norm for the baseline, activation, residual blocks."""
+    layers: list[nn.Module] = [nn.BatchNorm2d(width)] if architecture.normalised else []
+    layers.append(nn.LeakyReLU(SLOPE))
+    return nn.Sequential(*layers, *(_Residual(width) for _ in range(architecture.blocks)))
+
+
+def _unit(x: Tensor) -> Tensor:
+    return functional.normalize(x, dim=1, eps=1e-6)
 
 
 def _activate(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ Samples then come from where the decoder was trained, not from N(0, I), which th
 component by thresholds, the others are its standard normal coordinates.
 """
 
+import math
 import warnings
 from typing import Self
 
@@ -18,9 +19,23 @@ from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 
-COMPONENTS = 40
-"""Mixture components. Ghosh et al. 2020 take ten; ours follow a posterior with little noise, which ten do not cover:
-a classifier was unsure of 19% of a VAE's samples of scikit-learn's digits by ten and of 7% by forty (real ones: 6%)."""
+IMAGES_A_COMPONENT = 36
+"""Images for each component of a mixture. Ghosh et al. 2020 take ten components for any set; ours follow a posterior with
+little noise, which ten do not cover: docs/experiments.md."""
+
+MAX_COMPONENTS = 400
+
+MAX_LATENTS = 60_000
+"""Draws from the aggregate posterior that a mixture is fitted to, at most."""
+
+MIN_LATENTS = 6_000
+"""At least: small sets are drawn from several times."""
+
+STEPS = 3
+"""Steps of expectation maximisation after k-means; more draw samples nearer to training images."""
+
+REGULARISATION = 1e-3
+"""Added to each variance, as a part of the latents' mean variance."""
 
 
 class MixturePrior(nn.Module):
@@ -30,7 +45,7 @@ class MixturePrior(nn.Module):
     means: Tensor
     scales: Tensor
 
-    def __init__(self, latent_dim: int, components: int = COMPONENTS) -> None:
+    def __init__(self, latent_dim: int, components: int) -> None:
         super().__init__()
         self.register_buffer("thresholds", torch.zeros(components - 1))
         self.register_buffer("means", torch.zeros(components, latent_dim))
@@ -42,14 +57,30 @@ class MixturePrior(nn.Module):
         offset = (self.scales[component] @ noise[:, :-1, None]).squeeze(2)
         return self.means[component] + offset
 
+    def log_prob(self, latents: Tensor) -> Tensor:
+        """latents: (..., Z). Returns the log-density in nats: (...)."""
+        # With the rows of L^-1 as axes, (z - mean)^T C^-1 (z - mean) is the squared length of L^-1 z - L^-1 mean.
+        identity = torch.eye(self.scales.shape[1]).to(self.scales)
+        inverse = torch.linalg.solve_triangular(self.scales, identity, upper=False)
+        standard = torch.einsum("kij,...j->...ki", inverse, latents) - (inverse @ self.means[..., None]).squeeze(-1)
+        log_volume = self.scales.diagonal(dim1=1, dim2=2).log().sum(1) + 0.5 * latents.shape[-1] * math.log(2 * math.pi)
+        edges = torch.special.ndtr(self.thresholds.double())
+        weights = torch.diff(edges, prepend=edges.new_zeros(1), append=edges.new_ones(1)).log().to(latents)
+        return torch.logsumexp(weights - log_volume - 0.5 * standard.square().sum(-1), -1)
+
     @classmethod
-    def fit(cls, latents: Tensor, seed: int) -> Self:
-        """Fit to (N, Z) draws from the aggregate posterior by expectation maximisation."""
-        components = min(COMPONENTS, len(latents))
-        mixture = GaussianMixture(components, reg_covar=1e-4, max_iter=50, random_state=seed % 2**32)
+    def fit(cls, latents: Tensor, images: int, seed: int) -> Self:
+        """Fit to draws (N, Z) from the aggregate posterior of so many images, by k-means and expectation maximisation."""
+        components = max(1, min(MAX_COMPONENTS, images // IMAGES_A_COMPONENT, len(latents)))
+        mixture = GaussianMixture(
+            components,
+            reg_covar=REGULARISATION * float(latents.var(0, correction=0).mean()),
+            max_iter=STEPS,
+            random_state=seed % 2**32,
+        )
         with threadpool_limits(1), warnings.catch_warnings():  # more threads would change the order of sums
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the last few steps change no sample visibly
-            mixture.fit(latents.double().numpy())
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            mixture.fit(latents.float().numpy())
         prior = cls(latents.shape[1], components)
         # Component k is drawn when the normal entry lies between the quantiles of the weights before and up to k.
         quantiles = norm.ppf(np.cumsum(mixture.weights_)[:-1].clip(max=1))

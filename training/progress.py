@@ -1,16 +1,25 @@
-"""A progress line for each training: bar, images, rate and time left.
+"""How far trainings are: lines on a terminal, bars that move; elsewhere, as in a log, a line now and then.
 
-    train(settings, report) -> Progress -> a line on the terminal
+    train(settings, report) -> Progress -> a line
 
 Knows rich, not what is trained.
 """
 
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from training import trainer
+
+LINE_S = 30.0
+"""Seconds between two lines of a log."""
 
 
 class _Rate(ProgressColumn):
@@ -20,8 +29,35 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_lines() -> Iterator[Progress]:
-    """Lines on standard error while the block runs; silent where nobody watches, since a log needs no bars."""
+    """Lines on standard error while the block runs; silent where nobody watches."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         yield progress
+
+
+@contextmanager
+def told(what: str, total: int) -> Iterator[Callable[["trainer.Progress"], None]]:
+    """What a training reports to while the block runs: a bar on a terminal, else a line every LINE_S."""
+    if not sys.stderr.isatty():
+        yield _Log(what)
+        return
+    with progress_lines() as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda now: progress.update(task, completed=now.images)
+
+
+class _Log:
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._next_s = time.monotonic() + LINE_S
+
+    def __call__(self, now: "trainer.Progress") -> None:
+        if time.monotonic() >= self._next_s:
+            self._next_s = time.monotonic() + LINE_S
+            left_s = (now.total - now.images) / max(now.images_per_s, 1e-9)
+            print(
+                f"{self._what}: {now.images} of {now.total} images, {now.images_per_s:.0f}/s, {left_s / 60:.1f} minutes left",
+                file=sys.stderr,
+                flush=True,
+            )

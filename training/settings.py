@@ -4,30 +4,118 @@ Knows the names of families and presets, nothing of networks or losses.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 Family = Literal["vae", "gan", "hybrid"]
-Preset = Literal["tiny", "small"]
+Preset = Literal["tiny", "small", "base", "large"]
+Likelihood = Literal["gaussian", "bernoulli"]
+Prior = Literal["mixture", "normal"]
+Adversarial = Literal["relativistic", "plain"]
+
+LEARNING_RATES: dict[Preset, float] = {"tiny": 2e-3, "small": 1e-3, "base": 3e-4, "large": 2e-4}
+PLAIN_LEARNING_RATE = 2e-4
+"""Of a plain GAN at any size, as in DCGAN (Radford et al. 2016)."""
+
+
+def _latent_dim(chosen: dict[str, Any]) -> int:
+    return 20 if chosen.get("family") == "hybrid" else 16
+
+
+def _learning_rate(chosen: dict[str, Any]) -> float:
+    is_plain = chosen.get("adversarial") == "plain"
+    return PLAIN_LEARNING_RATE if is_plain else LEARNING_RATES[chosen.get("preset", "tiny")]
+
+
+def _beta1(chosen: dict[str, Any]) -> float:
+    return 0.5 if chosen.get("adversarial") == "plain" else 0.0
+
+
+def _final_gamma(chosen: dict[str, Any]) -> float:
+    gamma: float = chosen.get("gamma", 0.0)
+    return gamma / 10
+
+
+def _sheet_every(chosen: dict[str, Any]) -> int:
+    images: int = chosen.get("images", 8)
+    return max(1, images // 8)
 
 
 class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides what a run produces, besides the code and the machine."""
 
-    data: str = Field(description="digits, a folder of images, or a .parquet file with an image column")
+    data: str = Field(
+        description="digits, a folder of images, a .parquet file with an image column, or a folder or pattern of such"
+    )
     family: Family = Field(description="vae, gan or hybrid")
     out: Path = Field(description="run folder to write; must not hold a run already")
     size: int | None = Field(None, description="height and width in pixels; by default the images' own, if they agree")
-    preset: Preset = Field("tiny", description="width of the networks")
-    latent_dim: int = Field(16, ge=1, le=1024, description="entries of a latent vector")
+    preset: Preset = Field("tiny", description="size of the networks: tiny, small, base or large")
+    latent_dim: int = Field(
+        default_factory=_latent_dim, ge=1, le=1024, description="entries of a latent vector; by default 16, hybrid 20"
+    )
     conditional: bool = Field(False, description="teach the networks the images' labels")
     images: int = Field(100_000, ge=1, description="training length: real images shown, repeats counted")
-    batch: int = Field(32, ge=2, description="images a step")
-    learning_rate: float = Field(1e-3, gt=0, description="at the start; falls to a tenth by a cosine")
-    gamma: float = Field(0.5, ge=0, description="weight of the gradient penalties R1 and R2")
+    batch: int = Field(64, ge=2, description="images a step, of all processes together")
+
+    likelihood: Likelihood = Field(
+        "gaussian", description="of pixels: gaussian, its variance learned, or bernoulli for black and white"
+    )
+    prior: Prior = Field("mixture", description="of an autoencoder: mixture, fitted after training, or normal, N(0, I)")
+    adversarial: Adversarial = Field(
+        "relativistic", description="relativistic with both gradient penalties, or plain, a DCGAN to compare with"
+    )
+    gamma: float = Field(1.0, ge=0, description="weight of the gradient penalties R1 and R2 at the start")
+    final_gamma: float = Field(
+        default_factory=_final_gamma, ge=0, description="at the end; by default a tenth of gamma"
+    )
+    perceptual: float = Field(
+        0.0, ge=0, description="weight of the distance to reconstructions in D's features, in a hybrid's second phase"
+    )
+
+    learning_rate: float = Field(
+        default_factory=_learning_rate,
+        gt=0,
+        description="at the start; falls to a tenth by a cosine; by default 2e-3, 1e-3, 3e-4, 2e-4 by preset, plain 2e-4",
+    )
+    beta1: float = Field(
+        default_factory=_beta1, ge=0, lt=1, description="Adam's, of the adversarial part; by default 0, plain 0.5"
+    )
+    ema_images: int = Field(
+        10_000, ge=1, description="half-life of the averaged weights in images; at most a twentieth of those seen"
+    )
+
+    mirror: bool = Field(False, description="flip half of the images left to right")
+    diffaugment: bool = Field(
+        False, description="show D real and generated images changed in the same ways; few images"
+    )
+    binarise: bool = Field(False, description="make each pixel black or white once, white with its grey as probability")
     held_out: float = Field(0.2, gt=0, lt=1, description="share of the images kept for evaluation")
     skip_broken: bool = Field(False, description="leave unreadable images out instead of stopping")
+    cache: Path | None = Field(None, description="folder for decoded images, for sets that do not fit in memory")
+
     seed: int = Field(0, ge=0, lt=2**63, description="decides the split, the weights and every random draw")
     threads: int = Field(1, ge=1, description="CPU threads of torch; one is fastest for tiny networks")
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="of the networks' arithmetic: fp32, bf16, or auto: bf16 on a GPU that has it"
+    )
+    tensorboard: bool = Field(False, description="write losses and sheets for TensorBoard too")
+    sheet_every: int = Field(
+        default_factory=_sheet_every, ge=1, description="images between two sheets; by default an eighth of them all"
+    )
+    checkpoint_every: int = Field(50_000, ge=1, description="images between two checkpoints")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        has_encoder, has_discriminator = self.family != "gan", self.family != "vae"
+        if self.likelihood == "bernoulli" and not has_encoder:
+            raise ValueError("likelihood: got bernoulli, but a gan has no likelihood; allowed with vae, hybrid")
+        if self.adversarial == "plain" and self.family != "gan":
+            raise ValueError(f"adversarial: got plain with family {self.family}; allowed with gan")
+        if self.diffaugment and not has_discriminator:
+            raise ValueError("diffaugment: a vae has no discriminator to show images to; allowed with gan, hybrid")
+        if self.perceptual and self.family != "hybrid":
+            raise ValueError(f"perceptual: got {self.perceptual} with family {self.family}; allowed with hybrid")
+        return self

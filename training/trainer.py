@@ -1,212 +1,237 @@
 """The training loop: one for all families.
 
-    settings -> images, networks -> [draw -> D step -> E and G step -> average] ... -> prior -> run folder
+    settings -> images, networks -> [draw -> learn -> report, sheet, checkpoint] ... -> prior -> run folder
 
 Every random draw of a step comes from a generator seeded by (seed, step), so what a step does depends on nothing but
-its number and the weights. Knows nothing of export or serving.
+its number and the weights: a training that was stopped goes on as if it had not been. Knows nothing of export or serving.
 """
 
 import math
 import time
-from collections.abc import Callable
-from copy import deepcopy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from training import checkpoint
+from training.batch import draw_batch
 from training.data import ImageSet
-from training.errors import DataError, Diverged, TrainingError
-from training.model import Model, ModelFacts, average_into
-from training.networks import WIDTHS, Architecture, Discriminator
-from training.objective import (
-    WEIGHTS,
-    adaptive_weight,
-    adversarial_loss,
-    gradient_penalties,
-    kl_divergence,
-    reconstruction_nll,
-)
-from training.prior import MixturePrior
-from training.run import Run
+from training.errors import DataError, Diverged, RunFolderError, Stopped, TrainingError
+from training.learner import Learner
+from training.model import Model, ModelFacts
+from training.networks import PRESETS, Architecture
+from training.objective import optimal_variance
+from training.parallel import ALONE, World, world
+from training.prior import MAX_LATENTS, MIN_LATENTS, MixturePrior
+from training.run import Run, read_provenance
+from training.schedule import first_adversarial_step, phase
 from training.settings import TrainSettings
 from training.sources import load
 
 REPORT_STEPS = 20
 """Steps between two reports: losses are read back from the device only then."""
 
-KL_WARMUP = 0.1
-"""Share of the training over which the weight of the KL term grows from 0 to 1 (Bowman et al. 2016)."""
-
-EMA_IMAGES = 5_000
-"""Half-life of the averaged weights in images; at most a twentieth of the images seen so far (Karras et al. 2020)."""
-
-ADVERSARIAL_SHARE = 0.5
-"""In a hybrid: norm of the adversarial gradient at G's last layer, as a share of the reconstruction's."""
-
-PRIOR_FITS = 4
-"""Fits of a hybrid's prior over its training, evenly spaced, the last at its end; N(0, I) serves before the first."""
-
-PRIOR_LATENTS = 6_000
-"""Draws from the aggregate posterior that the prior is fitted to."""
-
-
-Placed = TypeVar("Placed", bound=nn.Module)
+VARIANCE_IMAGES = 5_000
+"""Images that the final variance of a Gaussian likelihood is measured on."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `images` shown of `total`."""
+    """Where a run stands: `images` shown of `total`, at what rate in this process's time."""
 
     images: int
     total: int
+    images_per_s: float = 0.0
 
 
-def train(settings: TrainSettings, report: Callable[[Progress], None] = lambda progress: None) -> Model:
+Report = Callable[[Progress], None]
+Rows = npt.NDArray[np.int64]
+
+
+def train(
+    settings: TrainSettings, report: Report = lambda progress: None, is_stopped: Callable[[], bool] = lambda: False
+) -> Model:
     """Train one model, write its run folder, and return the averaged model.
 
-    Raises: DataError, RunFolderError, Diverged.
+    report: told how it goes, a few times a second. is_stopped: asked after each step.
+
+    Raises: DataError, RunFolderError, Diverged, Stopped: the last two leave a checkpoint or the reason.
     """
-    torch.set_num_threads(settings.threads)
-    device = _device(settings.device)
-    seen, held_out = load(settings.data, settings.size, settings.skip_broken).split(settings.held_out, settings.seed)
-    if settings.conditional and not seen.label_names:
+    with world(settings.device) as (here, device):
+        seen, held_out = load_images(settings)
+        training = _Training(settings, seen, torch_device(device), here)
+        run = Run.create(settings, seen, held_out, here.is_first)
+        return training.finish(run, report, is_stopped)
+
+
+def resume(
+    folder: Path, report: Report = lambda progress: None, is_stopped: Callable[[], bool] = lambda: False
+) -> Model:
+    """Continue the training in `folder` from its checkpoint: what comes out is what an uninterrupted training gives.
+
+    Raises: as `train`; RunFolderError too, if there is nothing to continue or the data have changed.
+    """
+    if (folder / "model.json").exists():
+        raise RunFolderError(f"{folder} is a finished run: nothing is left to do")
+    record = read_provenance(folder)
+    state = checkpoint.load(folder)
+    settings = TrainSettings.model_validate(record["settings"] | {"out": folder})
+    with world(settings.device) as (here, device):
+        seen, held_out = load_images(settings)
+        run = Run.reopen(settings, seen, held_out, here.is_first)
+        training = _Training(settings, seen, torch_device(device), here)
+        run.forget_after(training.load(state))
+        return training.finish(run, report, is_stopped)
+
+
+def load_images(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
+    """The images to learn from, and those that are kept back.
+
+    Raises: DataError.
+    """
+    images = load(settings.data, settings.size, settings.skip_broken, settings.cache)
+    if settings.binarise:
+        images = images.binarised(settings.seed)
+    if settings.conditional and not images.label_names:
         raise DataError(f"conditional: {settings.data} has no labels; they are subfolders' names or a column 'label'")
-    run = Run.create(settings)
+    return images.split(settings.held_out, settings.seed)
 
-    # Networks: built from the run's seed, without touching the process's own random state.
-    weights = WEIGHTS[settings.family]
-    architecture = _architecture(settings, seen)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        labels = seen.label_names if settings.conditional else []
-        model = _placed(Model(ModelFacts(settings.family, architecture, labels, 0)), device)
-        discriminator = _placed(Discriminator(architecture), device) if weights.adversarial else None
-    average = deepcopy(model).eval().requires_grad_(False)
-    generator_weights = list(model.generator.parameters())
-    last = next(row for row, weight in enumerate(generator_weights) if weight is model.generator.out.weight)
-    encoder_weights = list(model.encoder.parameters()) if model.encoder else []
-    g_optimiser = _adam([*encoder_weights, *generator_weights], settings)
-    d_optimiser = _adam(list(discriminator.parameters()), settings) if discriminator else None
 
-    total_steps = math.ceil(settings.images / settings.batch)
-    prior_steps = {total_steps * fit // PRIOR_FITS for fit in range(1, PRIOR_FITS)} if weights.adversarial else set()
-    batches = seen.batches(settings.batch, settings.seed)
-    started_s = time.monotonic()
-    for step in range(total_steps):
-        progress = step / total_steps
-        for optimiser in filter(None, (g_optimiser, d_optimiser)):
-            optimiser.param_groups[0]["lr"] = settings.learning_rate * _cosine(progress)
-        losses: dict[str, Tensor] = {}
+def learner(settings: TrainSettings, images: ImageSet, device: torch.device, here: World = ALONE) -> Learner:
+    """New networks for `images`."""
+    torch.set_num_threads(settings.threads)
+    here.check(settings.batch)
+    labels = images.label_names if settings.conditional else []
+    if settings.adversarial == "plain" and here.size > 1:
+        raise TrainingError("adversarial: plain takes batch norms of whole batches; allowed with one process")
+    size, _, channels = images.shape
+    width, blocks = PRESETS[settings.preset]
+    is_plain = settings.adversarial == "plain"
+    architecture = Architecture(size, channels, settings.latent_dim, width, len(labels), blocks, is_plain)
+    return Learner(settings, ModelFacts(settings.family, architecture, labels, 0, settings.likelihood), device, here)
 
-        # Prior: D is to judge a hybrid by such samples as it will be asked for.
-        if model.encoder and step in prior_steps:
-            model.prior = average.prior = _fit_prior(model, seen, settings)
 
-        # Draw: real images and labels, noise for the posterior and for the prior.
-        rows = next(batches)
-        draw = torch.Generator().manual_seed(_step_seed(settings.seed, step))
-        posterior_noise = torch.randn(settings.batch, settings.latent_dim, generator=draw).to(device)
-        prior_noise = torch.randn(settings.batch, model.noise_dim, generator=draw).to(device)
-        real = seen.pixels(rows).to(device)
-        label = _on(device, seen.classes(rows) if settings.conditional else None)
+class _Training:
+    """One run from the step where it stands to its end."""
 
-        # Forward: reconstructions (E's part), and the images that D is shown: for a GAN samples of the prior, for a
-        # hybrid reconstructions in the first half of the batch and samples in the second.
-        likelihood: Tensor | None = None
-        shown = settings.batch
+    def __init__(self, settings: TrainSettings, seen: ImageSet, device: torch.device, here: World) -> None:
+        self._settings = settings
+        self._seen = seen
+        self._device = device
+        self._world = here
+        self._learner = learner(settings, seen, device, here)
+        self._steps = math.ceil(settings.images / settings.batch)
+        self._settling_step = first_adversarial_step(settings.family, self._steps)
+
+    def load(self, state: dict[str, Tensor]) -> int:
+        """Stand where the checkpoint was taken. Returns the images shown by then. Raises: RunFolderError."""
+        try:
+            step = int(state["images"]) // self._settings.batch
+            self._learner.load(state, is_settled=step > self._settling_step)
+        except (KeyError, RuntimeError) as error:
+            raise RunFolderError(f"{self._settings.out}: the checkpoint is of other networks: {error}") from error
+        return self._learner.images
+
+    def finish(self, run: Run, report: Report, is_stopped: Callable[[], bool]) -> Model:
+        """The steps that are left, then the last sheets and the model."""
+        settings, learner = self._settings, self._learner
+        began = learner.images
+        batches = self._seen.batches(settings.batch, settings.seed, start=began)
+        started_s = time.monotonic()
+        unread: list[dict[str, Tensor]] = []
+        for step in range(began // settings.batch, self._steps):
+            if step == self._settling_step and learner.model.encoder:
+                learner.settle(self._fit_prior())
+            batch = draw_batch(
+                settings, step, self._seen, next(batches), learner.model.noise_dim, self._device, self._world
+            )
+            unread.append(learner.learn(batch, phase(settings.family, step, self._steps)))
+
+            # Report: read the losses back, stop if one went bad, draw a sheet when one is due. No phase ends unread.
+            is_last = step + 1 == self._steps
+            if is_due := (step + 1) % REPORT_STEPS == 0 or step + 1 == self._settling_step or is_last:
+                losses = _read(unread, step, self._world)
+                unread.clear()
+                rate = (learner.images - began) / (time.monotonic() - started_s)
+                run.write_stats(learner.images, rate, losses)
+                report(Progress(min(learner.images, settings.images), settings.images, rate))
+            run.draw_sheets_if_due(learner.images, learner.average)
+
+            # Stop: between steps, where all that decides the next is in the checkpoint.
+            stops = is_stopped() if self._world.size == 1 else is_due and self._world.agree(is_stopped())
+            if stops and not is_last:
+                self._save()
+                raise Stopped(f"stopped after {learner.images} images; to continue: figment resume {settings.out}")
+            if (
+                learner.images // settings.checkpoint_every
+                > (learner.images - settings.batch) // settings.checkpoint_every
+            ):
+                self._save()
+
+        model = learner.average
         if model.encoder:
-            mean, log_variance = model.encoder(real, label)
-            reconstructions = model.generator(mean + posterior_noise * (0.5 * log_variance).exp(), label)
-            losses["reconstruction"] = reconstruction_nll(real, reconstructions)
-            losses["kl"] = kl_divergence(mean, log_variance)
-            warmth = min(1.0, progress / KL_WARMUP)
-            likelihood = weights.reconstruction * losses["reconstruction"] + weights.kl * warmth * losses["kl"]
-            shown = settings.batch // 2
-        if discriminator:
-            fake = model.generate(prior_noise[-shown:], None if label is None else label[-shown:])
-            if model.encoder:
-                fake = torch.cat([reconstructions[:-shown], fake])
+            if model.prior is None:
+                model.prior = self._fit_prior()
+            if settings.likelihood == "gaussian":
+                model.variance.copy_(self._variance())
+        model = model.to("cpu")
+        run.finish(model)
+        return model
 
-        # Discriminator: relativistic pairing loss, R1 and R2.
-        if discriminator and d_optimiser:
-            both = torch.cat([real, fake.detach()]).requires_grad_()
-            both_logits = discriminator(both, None if label is None else label.repeat(2))
-            real_logit, fake_logit = both_logits.chunk(2)
-            losses["d_adversarial"] = adversarial_loss(winner=real_logit, loser=fake_logit)
-            losses["r1"], losses["r2"] = gradient_penalties(both, both_logits)
-            penalty = settings.gamma * (losses["r1"] + losses["r2"])
-            d_optimiser.zero_grad()
-            torch.autograd.backward(losses["d_adversarial"] + penalty)
-            d_optimiser.step()
+    def _save(self) -> None:
+        if self._world.is_first:
+            checkpoint.save(self._learner.state(), self._settings.out)
+        self._world.meet()  # torchrun ends all processes when one has left
 
-        # Encoder and generator: the adversarial gradient is taken with respect to G's weights alone, so none of it
-        # reaches E; it joins the likelihood's by the weight that the two norms at G's last layer ask for.
-        g_optimiser.zero_grad()
-        if likelihood is not None:
-            torch.autograd.backward(likelihood, retain_graph=discriminator is not None)
-        if discriminator:
-            with torch.no_grad():
-                real_logit = discriminator(real, label)
-            losses["g_adversarial"] = adversarial_loss(winner=discriminator(fake, label), loser=real_logit)
-            gradients = torch.autograd.grad(losses["g_adversarial"], generator_weights)
-            factor: float | Tensor = weights.adversarial
-            if likelihood is not None:
-                losses["adversarial_weight"] = adaptive_weight(_grad(generator_weights[last]), gradients[last])
-                factor = factor * ADVERSARIAL_SHARE * losses["adversarial_weight"]
-            for parameter, gradient in zip(generator_weights, gradients, strict=True):
-                parameter.grad = factor * gradient + (0 if parameter.grad is None else parameter.grad)
-        g_optimiser.step()
+    @torch.no_grad()
+    def _fit_prior(self) -> MixturePrior | None:
+        """The mixture prior, fitted to draws from the averaged q(z|x) over training images; None where it is N(0, I)."""
+        if self._settings.prior == "normal":
+            return None
+        draw = torch.Generator().manual_seed(self._settings.seed)
+        count = min(len(self._seen), MAX_LATENTS)
+        repeats = max(1, MIN_LATENTS // count)
+        latents = []
+        for mean, log_variance, _ in self._encoded(count):
+            noise = torch.randn(repeats, *mean.shape, generator=draw)
+            latents.append((mean + noise * (0.5 * log_variance).exp()).flatten(0, 1))
+        found = torch.cat(latents)
+        if not found.isfinite().all():
+            raise Diverged(f"after {self._learner.images} images: latents of training images are not finite")
+        return MixturePrior.fit(found, len(self._seen), self._settings.seed).to(self._device)
 
-        # Average: what is kept is the exponential moving average of E and G.
-        images = (step + 1) * settings.batch
-        average_into(average, model, decay=0.5 ** (settings.batch / min(EMA_IMAGES, max(1.0, images / 20))))
+    @torch.no_grad()
+    def _variance(self) -> Tensor:
+        """Of pixels around the reconstructions from draws of q(z|x), over training images."""
+        model = self._learner.average
+        draw = torch.Generator().manual_seed(self._settings.seed)
+        squares = []
+        for mean, log_variance, rows in self._encoded(min(len(self._seen), VARIANCE_IMAGES)):
+            latents = mean + torch.randn(mean.shape, generator=draw) * (0.5 * log_variance).exp()
+            rebuilt = model.generator(latents.to(self._device), self._label(rows)).cpu()
+            squares += [optimal_variance(self._seen.pixels(rows), rebuilt)] * len(mean)
+        return torch.stack(squares).mean()
 
-        # Report: read the losses back, stop if one went bad, draw a sheet when one is due.
-        if (step + 1) % REPORT_STEPS == 0 or step + 1 == total_steps:
-            values = {name: value.item() for name, value in losses.items()}
-            if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-                raise Diverged(f"step {step}: {', '.join(f'{name} is {values[name]}' for name in bad)}")
-            run.write_stats(images, images / (time.monotonic() - started_s), values)
-            run.draw_sheets_if_due(images, average, held_out)
-            report(Progress(min(images, settings.images), settings.images))
+    def _encoded(self, count: int) -> Iterator[tuple[Tensor, Tensor, Rows]]:
+        """Mean and log-variance (n, Z), on the CPU, of the first `count` training images, and their rows."""
+        encoder = self._learner.average.encoder
+        assert encoder is not None, "asked of autoencoders only"
+        for start in range(0, count, self._settings.batch):
+            rows = np.arange(start, min(start + self._settings.batch, count))
+            mean, log_variance = encoder(self._seen.pixels(rows).to(self._device), self._label(rows))
+            yield mean.cpu(), log_variance.cpu(), rows
 
-    average = average.to("cpu")
-    if average.encoder:
-        average.prior = _fit_prior(average, seen, settings)
-    run.finish(average, seen, held_out)
-    return average
+    def _label(self, rows: Rows) -> Tensor | None:
+        label = self._seen.classes(rows) if self._settings.conditional else None
+        return None if label is None else label.to(self._device)
 
 
-def _architecture(settings: TrainSettings, images: ImageSet) -> Architecture:
-    _, size, _, channels = images.images.shape
-    labels = len(images.label_names) if settings.conditional else 0
-    return Architecture(size, channels, settings.latent_dim, WIDTHS[settings.preset], labels)
-
-
-def _placed(module: Placed, device: torch.device) -> Placed:
-    """On the device, convolution weights in NHWC order: on a CPU core a third faster in both directions."""
-    placed: Placed = module.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return placed
-
-
-def _adam(weights: list[nn.Parameter], settings: TrainSettings) -> torch.optim.Adam:
-    return torch.optim.Adam(weights, lr=settings.learning_rate, betas=(0.0, 0.99))
-
-
-def _cosine(progress: float) -> float:
-    """Factor of the learning rate: from 1 down to 0.1."""
-    return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
-
-
-def _step_seed(seed: int, step: int) -> int:
-    """A seed for torch that no other (seed, step) of a run shares."""
-    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _device(name: str) -> torch.device:
+def torch_device(name: str) -> torch.device:
+    """Raises: TrainingError, if a GPU was asked for and there is none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -214,27 +239,13 @@ def _device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def _grad(parameter: nn.Parameter) -> Tensor:
-    assert parameter.grad is not None, "the likelihood reaches every weight of G"
-    return parameter.grad
+def _read(steps: list[dict[str, Tensor]], last: int, here: World) -> dict[str, float]:
+    """The losses of the last of `steps`, which end with step number `last`: means over the processes.
 
-
-@torch.no_grad()
-def _fit_prior(model: Model, images: ImageSet, settings: TrainSettings) -> MixturePrior:
-    """The mixture prior of `model`, on its device, fitted to draws from q(z|x) over training images."""
-    assert model.encoder is not None, "a GAN's prior is N(0, I)"
-    device = model.generator.out.weight.device
-    draw = torch.Generator().manual_seed(settings.seed)
-    repeats = max(1, PRIOR_LATENTS // len(images))
-    latents = []
-    for start in range(0, min(len(images), PRIOR_LATENTS), settings.batch):
-        rows = slice(start, start + settings.batch)
-        label = images.classes(rows) if settings.conditional else None
-        mean, log_variance = model.encoder(images.pixels(rows).to(device), _on(device, label))
-        noise = torch.randn(repeats, *mean.shape, generator=draw).to(device)
-        latents.append((mean + noise * (0.5 * log_variance).exp()).flatten(0, 1))
-    return MixturePrior.fit(torch.cat(latents).cpu(), settings.seed).to(device)
-
-
-def _on(device: torch.device, label: Tensor | None) -> Tensor | None:
-    return None if label is None else label.to(device)
+    Raises: Diverged, naming the first step with a loss that is not finite, and each such loss.
+    """
+    for step, losses in enumerate(steps, last + 1 - len(steps)):
+        values = dict(zip(losses, here.mean(torch.stack(list(losses.values()))).tolist(), strict=True))
+        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+            raise Diverged(f"step {step}: {', '.join(f'{name} is {values[name]}' for name in bad)}")
+    return values

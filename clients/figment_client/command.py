@@ -47,6 +47,9 @@ def _extra(name: str) -> tuple[str, str]:
 
 VERBS = {
     "train": Verb("Train a model on a folder of images.", *_extra("train")),
+    "resume": Verb("Go on with a training that was stopped.", *_extra("train")),
+    "evaluate": Verb("Measure the images of a run or a bundle.", *_extra("export")),
+    "compare": Verb("Measure several side by side.", *_extra("export")),
     "export": Verb("Turn a finished run into a verified bundle.", *_extra("export")),
     "import": Verb("Turn a foreign ONNX generator into a verified bundle.", *_extra("export")),
     "bench": Verb("Measure how fast a bundle's graphs run here.", *_extra("export")),

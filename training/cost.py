@@ -1,0 +1,102 @@
+"""What a training would cost, found by a few of its steps and nothing written: `figment train --dry-run`.
+
+    settings -> images, networks -> parameters, multiplications; some steps of each phase -> time
+
+A person is told, nobody else: the figures are of one machine and of a few steps.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from training.batch import draw_batch
+from training.data import ImageSet
+from training.learner import Learner
+from training.model import Model
+from training.parallel import ALONE
+from training.schedule import Phase, first_adversarial_step
+from training.settings import TrainSettings
+from training.trainer import learner, load_images, torch_device
+
+WARM_STEPS = 3
+STEPS = 10
+
+
+@dataclass(frozen=True)
+class Network:
+    """parameters: their number. mflop: millions of floating point operations of one image, forward."""
+
+    parameters: int
+    mflop: float
+
+
+def networks(model: Model, discriminator: nn.Module | None) -> dict[str, Network]:
+    """The networks of a training by name, on the CPU."""
+    shape, label = model.architecture, torch.zeros(1, dtype=torch.int64) if model.label_names else None
+    image = torch.zeros(1, shape.channels, shape.size, shape.size)
+    found = {"generator": _network(model.generator, torch.zeros(1, shape.latent_dim), label)}
+    if model.encoder:
+        found["encoder"] = _network(model.encoder, image, label)
+    if discriminator:
+        found["discriminator"] = _network(discriminator, image, label)
+    return found
+
+
+def estimate(settings: TrainSettings) -> str:
+    """What `settings` would take on this machine, in a few lines for a person.
+
+    Raises: DataError, TrainingError.
+    """
+    seen, held_out = load_images(settings)
+    device = torch_device(settings.device)
+    learning = learner(settings, seen, device)
+    size, _, channels = seen.shape
+    lines = [
+        f"images: {len(seen)} to learn from, {len(held_out)} held out, {size}x{size}, {'grey' if channels == 1 else 'RGB'}"
+    ]
+    on_cpu = learner(settings, seen, torch.device("cpu"))
+    for name, network in networks(on_cpu.model, on_cpu.discriminator).items():
+        lines.append(f"{name}: {network.parameters:,} parameters, {network.mflop:.2f} MFLOP an image")
+
+    steps = -(-settings.images // settings.batch)
+    start = first_adversarial_step(settings.family, steps)
+    total_s = 0.0
+    for name, phase_steps, is_adversarial in (("likelihood", start, False), ("adversarial", steps - start, True)):
+        if phase_steps:
+            step_s = _step_s(settings, seen, learning, is_adversarial, device)
+            total_s += phase_steps * step_s
+            rate = settings.batch / step_s
+            lines.append(f"{name} phase: {phase_steps:,} steps of {settings.batch} images, {rate:.0f} images/s")
+    lines.append(f"{settings.images:,} images on {device}: about {total_s / 60:.1f} minutes; nothing was written")
+    return "\n".join(lines)
+
+
+def _network(network: nn.Module, *inputs: torch.Tensor | None) -> Network:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(*inputs)
+    return Network(sum(weight.numel() for weight in network.parameters()), counter.get_total_flops() / 1e6)
+
+
+def _step_s(
+    settings: TrainSettings, images: ImageSet, learning: Learner, is_adversarial: bool, device: torch.device
+) -> float:
+    """Seconds of a step, once the first few are past."""
+    if is_adversarial and learning.model.encoder:
+        learning.settle(None)
+    batches = images.batches(settings.batch, settings.seed)
+    for step in range(WARM_STEPS + STEPS):
+        if step == WARM_STEPS:
+            _wait(device)
+            started_s = time.monotonic()
+        batch = draw_batch(settings, step, images, next(batches), learning.model.noise_dim, device, ALONE)
+        learning.learn(batch, Phase(is_adversarial, 0.0))
+    _wait(device)
+    return (time.monotonic() - started_s) / STEPS
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
