@@ -96,9 +96,9 @@ def _tell(published: Published) -> None:
     for reason in published.left_out:
         print(f"left out: {reason}")
     for file, parity in sorted(manifest.parity.items()):
-        for features, drift in sorted(parity.drift.items()):
+        for name, drift in sorted(parity.drift.items()):
             change = 100 * (drift.variant / drift.fp32 - 1)
-            print(f"{file}: Frechet distance ({features}) {drift.variant:.4g}, exact {drift.fp32:.4g}: {change:+.2f}%")
+            print(f"{file}: Frechet distance ({name}) {drift.variant:.4g}, exact {drift.fp32:.4g}: {change:+.2f}%")
     for name, figure in sorted(manifest.quality.items()):
         print(f"{name}: {figure:.4g}")
     if manifest.measured:

@@ -2,9 +2,9 @@
 
     real images -> features -> moments       graph, noise -> images -> moments       -> Frechet distances
 
-Distances are taken between features of a convolutional network with fixed random weights and, where there are labels, of a
-classifier trained on them. Both graphs of a comparison draw from the same noise, so their distances differ by what the
-variant does and not by chance: a shift of colour counts, errors that nobody would see do not.
+Distances are those that `figment evaluate` tells: between features of a convolutional network with fixed random weights and,
+where there are labels, of a classifier trained on them. Both graphs of a comparison draw from the same noise, so their
+distances differ by what the variant does and not by chance: a shift of colour counts, errors that nobody would see do not.
 """
 
 from collections.abc import Iterable, Iterator
@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from evaluation.features import ClassifierFeatures, Features, RandomFeatures
-from evaluation.frechet import Moments, frechet_distance
 from evaluation.reconstruction import psnr_db
+from evaluation.scorecard import Judge
 from export.errors import VariantRefused
 from export.golden import GOLDEN_SEED, golden_inputs
 from export.pixels import IMAGES
-from export.source import Data, Source
+from export.source import Data, Source, real
 from export.verify import Arrays, run, session, split
 from figment.v1.manifest_pb2 import Drift
 from training.data import ImageSet
@@ -30,9 +29,6 @@ MAX_DRIFT = 0.01
 
 IMAGES_DRAWN = 10_000
 """Images drawn by each graph."""
-
-IMAGES_REAL = 10_000
-"""Real images that distances are taken to, at most."""
 
 SEED = GOLDEN_SEED + 2
 BATCH = 250
@@ -48,44 +44,41 @@ class Critic:
 
     def quality(self) -> dict[str, float]:
         """Figures of the exact graphs: Frechet distances and, with an encoder, of reconstructions of held-out images."""
-        figures = {f"frechet_{name}": distance for name, distance in self._exact_drawing.items()}
+        figures = dict(self._exact_drawing)
         if "encoder" in self._source.graphs:
             rebuilt = np.concatenate(list(self._rebuilt(*self._exact_pair, self._data.held_out)))
             figures["reconstruction_psnr_db"] = psnr_db(self._data.held_out.images[: len(rebuilt)], rebuilt)
         return figures
+
+    @property
+    def judged_by(self) -> str:
+        """The features of the distances."""
+        return self._judge.judged_by
 
     def encoder_inputs(self, count: int) -> Arrays:
         """The first `count` images that the model has seen, with their labels if it is conditional."""
         return self._inputs(self._data.seen, slice(count))
 
     def drift_of_drawing(self, file: str, generator: onnx.ModelProto) -> dict[str, Drift]:
-        """What a variant does to the distance of images drawn, by the name of the features.
+        """What a variant does to the distance of images drawn, by the key of the distance.
 
         Raises: VariantRefused, if that is more than MAX_DRIFT.
         """
-        return _drift(file, self._exact_drawing, self._distances(self._drawn(generator)))
+        return _drift(file, self._exact_drawing, self._judge.distances(self._drawn(generator)))
 
     def drift_of_rebuilding(self, file: str, encoder: onnx.ModelProto, decoder: onnx.ModelProto) -> dict[str, Drift]:
         """What a variant's encoder and decoder do to the distance of reconstructions. Raises: VariantRefused."""
-        return _drift(file, self._exact_rebuilding, self._distances(self._rebuilt(encoder, decoder, self._data.seen)))
+        return _drift(
+            file, self._exact_rebuilding, self._judge.distances(self._rebuilt(encoder, decoder, self._data.seen))
+        )
 
     @cached_property
     def _data(self) -> Data:
         return self._source.data()
 
     @cached_property
-    def _features(self) -> list[Features]:
-        seen = self._data.seen
-        features: list[Features] = [RandomFeatures(seen.images.shape[-1])]
-        if seen.labels is not None and len(seen.label_names) > 1:
-            features.append(ClassifierFeatures.train(seen.images, seen.labels, len(seen.label_names)))
-        return features
-
-    @cached_property
-    def _real(self) -> dict[str, Moments]:
-        images = self._data.seen.images
-        rows = np.random.default_rng(SEED).permutation(len(images))[:IMAGES_REAL]
-        return self._moments(images[rows[start : start + BATCH]] for start in range(0, len(rows), BATCH))
+    def _judge(self) -> Judge:
+        return Judge(real(self._data.seen), real(self._data.held_out), images=IMAGES_DRAWN)
 
     @cached_property
     def _exact_pair(self) -> tuple[onnx.ModelProto, onnx.ModelProto]:
@@ -94,22 +87,11 @@ class Critic:
 
     @cached_property
     def _exact_drawing(self) -> dict[str, float]:
-        return self._distances(self._drawn(self._source.graphs["generator"]))
+        return self._judge.distances(self._drawn(self._source.graphs["generator"]))
 
     @cached_property
     def _exact_rebuilding(self) -> dict[str, float]:
-        return self._distances(self._rebuilt(*self._exact_pair, self._data.seen))
-
-    def _distances(self, drawn: Drawn) -> dict[str, float]:
-        moments = self._moments(drawn)
-        return {name: frechet_distance(moments[name], real) for name, real in self._real.items()}
-
-    def _moments(self, drawn: Drawn) -> dict[str, Moments]:
-        moments = {features.name: Moments(features.dim) for features in self._features}
-        for images in drawn:
-            for features in self._features:
-                moments[features.name].add(features(images))
-        return moments
+        return self._judge.distances(self._rebuilt(*self._exact_pair, self._data.seen))
 
     def _drawn(self, generator: onnx.ModelProto) -> Iterator[npt.NDArray[np.uint8]]:
         facts = self._source.facts
@@ -139,7 +121,7 @@ def _drift(file: str, exact: dict[str, float], variant: dict[str, float]) -> dic
         # Written so that NaN is refused.
         if not abs(variant[name] - distance) <= MAX_DRIFT * distance:
             raise VariantRefused(
-                f"{file}: Frechet distance by {name} features {variant[name]:.4g}, {distance:.4g} in fp32 on the same "
+                f"{file}: Frechet distance ({name}) {variant[name]:.4g}, {distance:.4g} in fp32 on the same "
                 f"noise: {variant[name] / distance - 1:+.1%}, allowed are {MAX_DRIFT:.0%} either way"
             )
     return {name: Drift(fp32=exact[name], variant=variant[name], images=IMAGES_DRAWN) for name in exact}

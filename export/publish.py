@@ -94,6 +94,7 @@ def publish(source: Source, models: Path, name: str, plan: Plan = EXACT) -> Publ
             left_out += writing.measure(plan.device)
         if plan.evaluate:
             manifest.quality.update(critic.quality())
+            manifest.judged_by = critic.judged_by
         writing.finish()
     bundle.write_triton_config(manifest, models / name)
     return Published(models / name / version, manifest, left_out)

@@ -5,6 +5,7 @@
 Knows runs and graphs; what is done with them is the business of `publish`.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from typing import Any
 import onnx
 import torch
 
+from evaluation.scorecard import Real
 from export.errors import ExportError
 from export.graphs import Role, after, roles, to_onnx, to_proto
 from export.optimise import optimise
@@ -24,7 +26,7 @@ from training.errors import DataError
 from training.model import Model
 from training.run import read_provenance
 from training.settings import TrainSettings
-from training.sources import load
+from training.trainer import load_images
 
 EXAMPLE_ROWS = 2
 """Rows of the inputs that torch traces with: with one, it would take the batch axis for a constant."""
@@ -36,6 +38,11 @@ class Data:
 
     seen: ImageSet
     held_out: ImageSet
+
+
+def real(images: ImageSet) -> Real:
+    """A set of images as the evaluation wants it."""
+    return Real(images.images, images.labels, images.label_names)
 
 
 @dataclass(frozen=True)
@@ -92,8 +99,7 @@ def _exact(role: Role, model: Model) -> onnx.ModelProto:
 
 def _data(settings: TrainSettings, data: str | None) -> Data:
     try:
-        images = load(data or settings.data, settings.size, settings.skip_broken)
-        return Data(*images.split(settings.held_out, settings.seed))
+        return Data(*load_images(settings.model_copy(update={"data": data} if data else {})))
     except DataError as error:
         raise ExportError(f"quality is measured against real images; --data tells where they are: {error}") from error
 
@@ -114,6 +120,7 @@ def _facts(model: Model, run: Path, provenance: dict[str, Any]) -> Manifest:
     facts.provenance.data_sha256 = provenance["data"]["sha256"]
     facts.provenance.seed = settings["seed"]
     facts.provenance.images = settings["images"]
+    facts.provenance.settings = json.dumps(settings)
     facts.provenance.versions.update(provenance["versions"])
     facts.provenance.versions.update({package: version(package) for package in ("onnx", "onnxscript")})
     return facts

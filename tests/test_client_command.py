@@ -77,7 +77,10 @@ def test_the_version_tells_what_is_installed(capsys: pytest.CaptureFixture[str])
 
 def test_an_unknown_verb_is_an_error_that_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("paint") == 2
-    assert "no verb 'paint'; there are train, export, import, bench, serve" in capsys.readouterr().err
+    assert (
+        "no verb 'paint'; there are train, resume, evaluate, compare, export, import, bench, serve"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_verb_that_is_not_installed_is_answered_with_the_command_that_adds_it(

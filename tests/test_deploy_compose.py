@@ -107,7 +107,7 @@ def stack(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     shutil.copytree(models, folder / "models")
     for version in (folder / "models").glob("*/1"):
         manifest = read_manifest(version)
-        manifest.quality.update({"frechet_random": 0.2, "frechet_classifier": 5.0, "reconstruction_psnr_db": 20.0})
+        manifest.quality.update({"frechet_random": 0.2, "fid_clf": 5.0, "reconstruction_psnr_db": 20.0})
         write_manifest(manifest, version)
     for path in [folder / "models", *(folder / "models").rglob("*")]:
         os.chown(path, USER, USER)

@@ -105,7 +105,7 @@ def test_a_good_and_fast_int8_variant_is_in_the_bundle(vae: Source, speeds: dict
     assert {file: graph.role for file, graph in manifest.graphs.items() if graph.variant == "int8"} == lossy
     for file in lossy:
         assert (published.folder / file).stat().st_size < (published.folder / file.replace(".int8", "")).stat().st_size
-        assert set(manifest.parity[file].drift) == {"random", "classifier"}
+        assert set(manifest.parity[file].drift) == {"frechet_random", "fid_clf"}
         for drift in manifest.parity[file].drift.values():
             assert abs(drift.variant / drift.fp32 - 1) <= 0.3
             assert drift.images == 1000
@@ -149,7 +149,7 @@ def test_a_variant_that_draws_other_images_is_left_out(
     monkeypatch.setattr(publish, "to_int8", darker)
     published = publish.publish(vae, tmp_path, "m", INT8)
     (reason,) = published.left_out
-    assert reason.startswith("generator.int8.onnx: Frechet distance by ")
+    assert reason.startswith("generator.int8.onnx: Frechet distance (frechet_random) ")
     assert "allowed are 30% either way" in reason
     assert {path.name for path in published.folder.glob("*.onnx")} == {f"{role}.onnx" for role in vae.graphs}
 
@@ -165,7 +165,7 @@ def test_a_perturbed_exact_graph_is_refused_and_nothing_is_published(vae: Source
 
 def test_the_manifest_carries_the_quality_that_was_asked_for(vae: Source, speeds: dict[str, float], tmp_path: Path):
     quality = dict(publish.publish(vae, tmp_path, "m", Plan(evaluate=True)).manifest.quality)
-    assert set(quality) == {"frechet_random", "frechet_classifier", "reconstruction_psnr_db"}
+    assert set(quality) == {"frechet_random", "fid_clf", "reconstruction_psnr_db"}
     assert all(np.isfinite(figure) and figure > 0 for figure in quality.values())
     assert 15 < quality["reconstruction_psnr_db"] < 40
 

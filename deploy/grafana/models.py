@@ -41,7 +41,7 @@ def _served() -> list[Panel]:
             ),
             {
                 measure: f'max by (model, version) (figment_model_quality{{{MODEL},measure="{measure}"}})'
-                for measure in ("frechet_random", "frechet_classifier", "reconstruction_psnr_db")
+                for measure in ("frechet_random", "fid_clf", "reconstruction_psnr_db")
             },
             columns={
                 "model": "model",

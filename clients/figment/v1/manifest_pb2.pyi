@@ -103,6 +103,7 @@ class Manifest(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     MEASURED_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
+    JUDGED_BY_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this schema: 1."""
     name: _builtins.str
@@ -121,6 +122,8 @@ class Manifest(_message.Message):
     """Normally distributed numbers that one image is drawn from."""
     latent_dim: _builtins.int
     """Entries of a latent; the first entries of the noise, which truncation scales."""
+    judged_by: _builtins.str
+    """The features that quality was measured by, with their hash, and how many images were drawn; "" where it was not."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes of a conditional model; empty = unconditional."""
@@ -135,7 +138,7 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def quality(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """Quality figures by measure, such as "frechet_random" or "reconstruction_psnr_db"."""
+        """Quality figures by measure, such as "fid_clf" or "reconstruction_psnr_db"."""
 
     @_builtins.property
     def measured(self) -> _containers.RepeatedCompositeFieldContainer[Global___Measurement]:
@@ -163,10 +166,11 @@ class Manifest(_message.Message):
         quality: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
         measured: _abc.Iterable[Global___Measurement] | None = ...,
         provenance: Global___Provenance | None = ...,
+        judged_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "labels", b"labels", "latent_dim", b"latent_dim", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "version", b"version", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "version", b"version", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,7 +269,7 @@ class Parity(_message.Message):
 
     @_builtins.property
     def drift(self) -> _containers.MessageMap[_builtins.str, Global___Drift]:
-        """What a lossy variant does to the quality, by the name of the features that distances are taken between."""
+        """What a lossy variant does to the distances, by their keys in the manifest's quality."""
 
     def __init__(
         self,
@@ -420,6 +424,7 @@ class Provenance(_message.Message):
     SEED_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
+    SETTINGS_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """Name of the run folder."""
     data: _builtins.str
@@ -430,6 +435,8 @@ class Provenance(_message.Message):
     """Seed of the training."""
     images: _builtins.int
     """Training length: images shown, repeats counted."""
+    settings: _builtins.str
+    """Settings of the training, JSON; "" where nothing is known of it."""
     @_builtins.property
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of the packages that trained and exported it."""
@@ -443,10 +450,11 @@ class Provenance(_message.Message):
         seed: _builtins.int = ...,
         images: _builtins.int = ...,
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        settings: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "data_sha256", b"data_sha256", "images", b"images", "run", b"run", "seed", b"seed", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "data_sha256", b"data_sha256", "images", b"images", "run", b"run", "seed", b"seed", "settings", b"settings", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

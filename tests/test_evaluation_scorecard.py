@@ -1,0 +1,163 @@
+"""What a judge says of subjects that are known by heart: real images themselves, blurred ones, one class only."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+from sklearn.datasets import load_digits
+
+from evaluation.features import RandomFeatures
+from evaluation.scorecard import SHEET, STEPS, Judge, Real, Scorecard
+
+IMAGES = 400
+SEEN = 1_200
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[Real, Real]:
+    """Images (N, 16, 16, 1): those to be seen, and the others."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(images))
+    grey = (images.reshape(-1, 8, 8, 1) * (255 / 16)).round().astype(np.uint8)
+    grey = grey.repeat(2, axis=1).repeat(2, axis=2)[order]
+    names = [str(name) for name in range(10)]
+    labels = labels[order].astype(np.int64)
+    return Real(grey[:SEEN], labels[:SEEN], names), Real(grey[SEEN:], labels[SEEN:], names)
+
+
+@pytest.fixture(scope="module")
+def judge(digits: tuple[Real, Real]) -> Judge:
+    return Judge(*digits, images=IMAGES)
+
+
+class Copier:
+    """A subject whose latent are the 256 pixels; it draws images of `bank`, and rebuilds what it is given."""
+
+    family = "vae"
+    noise_dim = 1
+    name = "copier"
+    has_encoder = True
+
+    def __init__(self, bank: np.ndarray, blur: float = 0.0) -> None:
+        self.label_names: list[str] = []
+        self.bank = bank
+        self.blur = blur
+
+    def latent(self, noise, labels):
+        rows = (np.abs(noise[:, 0]) * 1e4).astype(np.int64) % len(self.bank)
+        return self.bank[rows].reshape(len(noise), -1).astype(np.float32)
+
+    def decode(self, latents, labels):
+        images = latents.reshape(len(latents), 16, 16, 1).round().clip(0, 255)
+        return gaussian_filter(images, (0, self.blur, self.blur, 0)).astype(np.uint8)
+
+    def encode(self, images, labels):
+        flat = images.reshape(len(images), -1).astype(np.float32)
+        return flat, np.full_like(flat, -20)
+
+    def bound(self, images, labels, draws, seed):
+        return np.full(len(images), float(draws))
+
+
+@pytest.fixture(scope="module")
+def perfect(judge: Judge, digits: tuple[Real, Real]) -> Scorecard:
+    return judge.score(Copier(digits[1].images), draws=7)
+
+
+@pytest.fixture(scope="module")
+def blurred(judge: Judge, digits: tuple[Real, Real]) -> Scorecard:
+    return judge.score(Copier(digits[1].images, blur=1.0))
+
+
+def test_an_autoencoder_gets_every_figure(perfect: Scorecard):
+    assert set(perfect.figures) == {
+        "frechet_random", "fid_clf", "precision", "recall", "density", "coverage", "classes_missing", "class_kl_nats",
+        "detail", "reconstruction_psnr_db", "reconstruction_ssim", "active_units", "probe_accuracy", "iwae_nats",
+        "interpolation_detour", "interpolation_jump",
+    }  # fmt: skip
+
+
+def test_real_images_are_as_good_as_real_ones(perfect: Scorecard):
+    figures = perfect.figures
+    assert figures["classes_missing"] == 0
+    assert figures["class_kl_nats"] < 0.05
+    assert figures["detail"] == pytest.approx(1, abs=0.05)
+    assert figures["coverage"] > 0.8
+    assert figures["reconstruction_psnr_db"] == np.inf
+    assert figures["reconstruction_ssim"] == pytest.approx(1)
+    assert figures["probe_accuracy"] > 0.9
+    assert figures["iwae_nats"] == 7
+
+
+def test_blur_costs_detail_fidelity_and_reconstruction(perfect: Scorecard, blurred: Scorecard):
+    assert blurred.figures["detail"] < 0.5
+    assert blurred.figures["fid_clf"] > 2 * perfect.figures["fid_clf"]
+    assert blurred.figures["reconstruction_psnr_db"] < 30
+
+
+def test_what_knows_one_class_misses_nine(judge: Judge, digits: tuple[Real, Real]):
+    seen = digits[0]
+    assert seen.labels is not None
+    card = judge.score(Copier(seen.images[seen.labels == 3]))
+    assert card.figures["classes_missing"] >= 8
+    assert card.figures["class_kl_nats"] > 1.5
+    assert card.pictures.class_counts is not None
+    assert card.pictures.class_counts[3] > 0.9 * IMAGES
+
+
+def test_the_bound_is_left_out_unless_draws_are_asked_for(blurred: Scorecard):
+    assert "iwae_nats" not in blurred.figures
+
+
+def test_a_subject_without_an_encoder_has_no_figures_of_one(judge: Judge, digits: tuple[Real, Real]):
+    subject = Copier(digits[1].images)
+    subject.has_encoder = False
+    card = judge.score(subject)
+    assert not {"reconstruction_psnr_db", "probe_accuracy", "active_units"} & set(card.figures)
+    assert card.pictures.originals is card.pictures.reconstructions is None
+
+
+def test_without_labels_distances_are_by_the_random_features_alone(digits: tuple[Real, Real]):
+    seen, held_out = (Real(part.images) for part in digits)
+    judge = Judge(seen, held_out, images=IMAGES)
+    card = judge.score(Copier(held_out.images))
+    assert judge.judged_by == f"random {RandomFeatures(1).hash}, {IMAGES} images"
+    assert not {"fid_clf", "class_kl_nats", "probe_accuracy"} & set(card.figures)
+    assert {"frechet_random", "coverage"} <= set(card.figures)
+
+
+def test_an_extractor_that_is_given_takes_the_classifiers_place(digits: tuple[Real, Real]):
+    given = RandomFeatures(1)
+    given.name = "inception"
+    judge = Judge(*digits, extractor=given, images=IMAGES)
+    figures = judge.score(Copier(digits[1].images)).figures
+    assert figures["fid"] == pytest.approx(figures["frechet_random"])
+    assert "fid_clf" not in figures
+    assert figures["classes_missing"] == 0  # the classifier still names classes
+
+
+def test_the_same_subject_gets_the_same_figures(judge: Judge, digits: tuple[Real, Real], blurred: Scorecard):
+    assert judge.score(Copier(digits[1].images, blur=1.0)).figures == blurred.figures
+
+
+def test_distances_of_a_set_do_not_depend_on_how_it_comes(judge: Judge, digits: tuple[Real, Real]):
+    images = digits[1].images
+    whole, parts = judge.distances([images]), judge.distances([images[:100], images[100:]])
+    assert whole == pytest.approx(parts, rel=1e-4)
+
+
+def test_pictures_are_samples_pairs_and_ways(perfect: Scorecard):
+    assert len(perfect.pictures.samples) == SHEET
+    assert perfect.pictures.originals is not None
+    np.testing.assert_array_equal(perfect.pictures.originals, perfect.pictures.reconstructions)
+    assert len(perfect.pictures.paths) % STEPS == 0

@@ -1,0 +1,113 @@
+"""`figment evaluate` and `figment compare` on runs and on what is served."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evaluation.scorecard import Scorecard
+from export.bundle import read_manifest
+from export.errors import ExportError
+from export.evaluation import Asked, candidate, compare, evaluate
+from training.errors import RunFolderError
+
+FEW = Asked(images=256)
+
+
+@pytest.fixture(scope="module")
+def served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy that may be written to."""
+    folder = tmp_path_factory.mktemp("served") / "vae"
+    shutil.copytree(models / "vae", folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def of_run(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scorecard, Path]:
+    return evaluate(runs / "vae", tmp_path_factory.mktemp("report"), Asked(images=256, iwae_draws=4))
+
+
+@pytest.fixture(scope="module")
+def of_bundle(served: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scorecard, Path]:
+    return evaluate(served, tmp_path_factory.mktemp("report"), FEW)
+
+
+def test_a_run_is_judged_and_reported(of_run: tuple[Scorecard, Path]):
+    card, page = of_run
+    assert card.name == "vae"
+    assert {"fid_clf", "coverage", "detail", "reconstruction_psnr_db", "probe_accuracy", "iwae_nats"} <= set(
+        card.figures
+    )
+    assert all(np.isfinite(figure) for figure in card.figures.values())
+    assert page.name == "report.html"
+    assert json.loads((page.parent / "quality.json").read_text())["models"]["vae"]["fid_clf"] == card.figures["fid_clf"]
+
+
+def test_what_is_served_is_what_was_trained(of_run: tuple[Scorecard, Path], of_bundle: tuple[Scorecard, Path]):
+    trained, served = (card.figures for card, _ in (of_run, of_bundle))
+    assert set(trained) - set(served) == {"iwae_nats"}  # graphs that round know no likelihood
+    assert {name: trained[name] for name in served} == pytest.approx(served, rel=1e-3)
+
+
+def test_a_bundles_manifest_carries_the_figures_and_who_judged(of_bundle: tuple[Scorecard, Path], served: Path):
+    manifest = read_manifest(served / "1")
+    assert dict(manifest.quality) == of_bundle[0].figures
+    assert manifest.judged_by.startswith("classifier ")
+    assert manifest.judged_by.endswith(", 256 images")
+
+
+@pytest.mark.parametrize("name", ["labelled-gan", "labelled-vae"])
+def test_conditional_models_draw_the_datas_labels(name: str, runs: Path, models: Path, tmp_path: Path):
+    cards, page = compare([runs / name, models / name], tmp_path, FEW)
+    assert [card.name for card in cards] == [name, f"{name}/1"]
+    assert cards[0].figures == pytest.approx(cards[1].figures, rel=1e-3)
+    assert "detail" in cards[0].figures
+    assert page.exists()
+
+
+def test_families_stand_side_by_side(models: Path, tmp_path: Path):
+    cards, page = compare([models / name for name in ("vae", "gan", "hybrid")], tmp_path, FEW)
+    assert [card.family for card in cards] == ["vae", "gan", "hybrid"]
+    assert "probe_accuracy" not in cards[1].figures
+    assert set(json.loads((tmp_path / "quality.json").read_text())["models"]) == {"vae/1", "gan/1", "hybrid/1"}
+    assert page.read_text().count("<th>") >= 3
+
+
+def test_the_highest_version_stands_for_a_model(served: Path, tmp_path: Path):
+    shutil.copytree(served / "1", tmp_path / "m" / "2")
+    shutil.copytree(served / "1", tmp_path / "m" / "10")
+    assert candidate(tmp_path / "m").path == tmp_path / "m" / "10"
+
+
+def test_other_images_may_be_asked_for(runs: Path, tmp_path: Path):
+    card, _ = evaluate(runs / "gan", tmp_path, Asked(data="digits", test="digits", images=256))
+    assert "detail" in card.figures
+
+
+def test_neither_a_run_nor_a_bundle_is_an_error(tmp_path: Path):
+    with pytest.raises(ExportError, match=r"is neither a run folder \(run\.json\) nor a model's version"):
+        candidate(tmp_path)
+
+
+def test_an_unfinished_run_is_an_error(runs: Path, tmp_path: Path):
+    shutil.copy(runs / "vae" / "run.json", tmp_path)
+    with pytest.raises(RunFolderError, match=r"not a finished run: model\.json is missing"):
+        candidate(tmp_path)
+
+
+def test_images_that_are_not_there_are_an_error_that_names_the_option(runs: Path, tmp_path: Path):
+    with pytest.raises(ExportError, match=r"--data tells where they are: .*nowhere"):
+        evaluate(runs / "vae", tmp_path, Asked(data="nowhere"))
+
+
+def test_images_of_another_shape_are_an_error(runs: Path, models: Path, tmp_path: Path):
+    with pytest.raises(ExportError, match="cannot be judged by these images"):
+        compare([runs / "vae", models / "labelled-gan"], tmp_path, FEW)
+
+
+def test_a_file_that_holds_no_inception_is_an_error(runs: Path, tmp_path: Path):
+    (tmp_path / "file.pt").write_text("nothing")
+    with pytest.raises(ExportError, match=r"file\.pt"):
+        evaluate(runs / "vae", tmp_path, Asked(images=256, inception=tmp_path / "file.pt"))
