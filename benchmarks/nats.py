@@ -1,0 +1,90 @@
+"""How likely a VAE with a Bernoulli likelihood finds digits that it has not seen, in nats that can be compared.
+
+    python -m benchmarks.nats --data mnist/train.parquet --test mnist/test.parquet --out runs/nats
+
+Static binarisation of both sets, the prior N(0, I), the bound of Burda et al. 2016 with k = 5000 on all test images.
+`--preset small` wants a GPU.
+"""
+
+import argparse
+import json
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from benchmarks.tables import head, row
+from benchmarks.trainings import arguments
+from evaluation.likelihood import iwae_bound
+from training.model import Model
+from training.settings import TrainSettings
+from training.sources import load
+from training.trainer import train
+
+IMAGES = 1_000_000
+SEED = 0
+PIECE_IMAGES = 250
+"""Images of one piece of the work; a finished piece is not computed again."""
+
+ROWS = 1000
+"""Latents decoded at once: what a small network makes of them stays in the caches."""
+
+
+def main() -> None:
+    """Train, bound, print."""
+    parser = arguments(__doc__)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--images", type=int, default=IMAGES, help="training length")
+    parser.add_argument("--draws", type=int, default=5000, help="k")
+    parser.add_argument("--test-images", type=int, default=10_000)
+    asked = parser.parse_args()
+    run = asked.out / f"{asked.preset}-{asked.images}"
+    if not (run / "model.json").is_file():
+        train(
+            TrainSettings.model_validate(
+                {
+                    "data": asked.data, "family": "vae", "out": run, "preset": asked.preset, "images": asked.images,
+                    "latent_dim": 32, "likelihood": "bernoulli", "binarise": True, "prior": "normal", "held_out": 0.01,
+                    "seed": SEED, "device": asked.device,
+                }
+            )
+        )  # fmt: skip
+    last = json.loads((run / "stats.jsonl").read_text().splitlines()[-1])
+    started_s = time.monotonic()
+    starts = range(0, asked.test_images, PIECE_IMAGES)
+    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
+        found = np.concatenate(list(pool.map(_piece, starts, [run] * len(starts), [asked] * len(starts))))
+    minutes = (time.monotonic() - started_s) / 60
+    print(
+        *head("preset", "images", "minutes of training", "k", "test images", "-log p(x) at most, nats", "minutes"),
+        sep="\n",
+    )
+    nats = f"{-found.mean():.2f} (standard error {found.std() / len(found) ** 0.5:.2f})"
+    trained = f"{last['images'] / last['images_per_s'] / 60:.1f}"
+    print(row(asked.preset, f"{asked.images:,}", trained, str(asked.draws), f"{len(found):,}", nats, f"{minutes:.1f}"))
+
+
+def _piece(start: int, run: Path, asked: argparse.Namespace) -> npt.NDArray[np.float64]:
+    """The bounds of test images `start` and on."""
+    file = run / f"nats-{asked.draws}-{start}.npy"
+    if file.is_file():
+        done: npt.NDArray[np.float64] = np.load(file)
+        return done
+    torch.set_num_threads(1)
+    device = torch.device(asked.device)
+    model = Model.load(run).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    test = load(asked.test, None).binarised(SEED)
+    images = test.pixels(np.arange(start, min(start + PIECE_IMAGES, asked.test_images))).to(device)
+    bound = iwae_bound(
+        model.encoder, model.log_likelihood, model.log_prior, images, asked.draws, SEED + start, rows=ROWS
+    )
+    np.save(file, bound)
+    return bound
+
+
+if __name__ == "__main__":
+    main()

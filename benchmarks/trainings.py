@@ -1,0 +1,114 @@
+"""Trainings that are measured: some at once, each in a process of one thread, none twice.
+
+    Jobs -> [process: train or resume -> judge] ... -> OUT/<job>.json -> Outcomes
+
+A job whose outcome is there is not run again, one that was cut off goes on from its checkpoint.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evaluation.scorecard import Judge
+from export.source import real
+from export.subjects import TrainedSubject
+from training.checkpoint import FILE
+from training.errors import Diverged
+from training.model import Model
+from training.settings import TrainSettings
+from training.sources import load
+from training.trainer import resume, train
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training. settings: of TrainSettings, without data and out. is_quick: only figures of samples are wanted."""
+
+    name: str
+    settings: dict[str, Any]
+    is_quick: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a job. minutes: of the training; error: why it ended early; normal: figures under N(0, I), of a VAE."""
+
+    name: str
+    minutes: float = 0.0
+    error: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    normal: dict[str, float] = field(default_factory=dict)
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """The options that these benchmarks share."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, help="images to learn from, such as MNIST's train.parquet")
+    parser.add_argument("--test", required=True, help="images to judge by, such as MNIST's test.parquet")
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs and outcomes")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=2, help="trainings at once")
+    return parser
+
+
+def outcomes(jobs: Sequence[Job], asked: argparse.Namespace) -> dict[str, Outcome]:
+    """By name; whatever is missing is trained and judged first."""
+    asked.out.mkdir(parents=True, exist_ok=True)
+    missing = [job for job in jobs if not _file(asked.out, job).is_file()]
+    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(_run, job, asked.data, asked.test, asked.out, asked.device) for job in missing]
+        for result in running:
+            print(result.result(), flush=True)
+    return {job.name: Outcome(**json.loads(_file(asked.out, job).read_text())) for job in jobs}
+
+
+@cache
+def judge(data: str, test: str) -> Judge:
+    """One for each process and set of images; its classifier is the same in all."""
+    torch.set_num_threads(1)
+    return Judge(real(load(data, None)), real(load(test, None)))
+
+
+def _run(job: Job, data: str, test: str, out: Path, device: str) -> Outcome:
+    settings = TrainSettings.model_validate({"data": data, "out": out / job.name, "device": device, **job.settings})
+    outcome = Outcome(job.name)
+    try:
+        model = _trained(settings)
+    except Diverged as error:
+        outcome = Outcome(job.name, error=str(error))
+    else:
+        outcome = _judged(job, model, settings.out, judge(data, test))
+    _file(out, job).write_text(json.dumps(asdict(outcome), indent=2) + "\n")
+    return outcome
+
+
+def _trained(settings: TrainSettings) -> Model:
+    if (settings.out / "model.json").is_file():
+        return Model.load(settings.out)
+    return resume(settings.out) if (settings.out / FILE).is_file() else train(settings)
+
+
+def _judged(job: Job, model: Model, run: Path, by: Judge) -> Outcome:
+    last = json.loads((run / "stats.jsonl").read_text().splitlines()[-1])
+    minutes = last["images"] / last["images_per_s"] / 60
+    subject = TrainedSubject(model, job.name)
+    if job.is_quick:
+        return Outcome(job.name, minutes, figures=by.look(subject))
+    figures = by.score(subject).figures
+    normal: dict[str, float] = {}
+    if model.family == "vae":
+        model.prior = None
+        normal = by.look(TrainedSubject(model, job.name))
+    return Outcome(job.name, minutes, figures=figures, normal=normal)
+
+
+def _file(out: Path, job: Job) -> Path:
+    return out / f"{job.name}.json"
