@@ -81,7 +81,7 @@ def _run(job: Job, data: str, test: str, out: Path, device: str) -> Outcome:
     settings = TrainSettings.model_validate({"data": data, "out": out / job.name, "device": device, **job.settings})
     outcome = Outcome(job.name)
     try:
-        model = _trained(settings)
+        model = trained(settings)
     except Diverged as error:
         outcome = Outcome(job.name, error=str(error))
     else:
@@ -90,7 +90,8 @@ def _run(job: Job, data: str, test: str, out: Path, device: str) -> Outcome:
     return outcome
 
 
-def _trained(settings: TrainSettings) -> Model:
+def trained(settings: TrainSettings) -> Model:
+    """The finished model of a run that may be there already, whole or cut off."""
     if (settings.out / "model.json").is_file():
         return Model.load(settings.out)
     return resume(settings.out) if (settings.out / FILE).is_file() else train(settings)

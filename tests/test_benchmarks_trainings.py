@@ -1,0 +1,70 @@
+"""The runner of training benchmarks: nothing is trained twice, and what diverges is an outcome too."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import trainings
+from benchmarks.trainings import Job, Outcome, outcomes, trained
+from training.checkpoint import FILE
+from training.errors import Stopped
+from training.settings import TrainSettings
+from training.trainer import train
+
+SMALL = {"size": 16, "latent_dim": 4, "images": 640, "batch": 32}
+
+
+@pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
+    monkeypatch.setattr(trainings, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(trainings, "judge", lambda data, test: _Judge())
+    return Namespace(data="digits", test="digits", out=tmp_path, device="cpu", workers=2)
+
+
+class _Here:
+    """A pool of processes without processes."""
+
+    def __init__(self, workers: int, mp_context: Any) -> None: ...
+    def __enter__(self) -> "_Here":
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+    def submit(self, function: Any, *arguments: Any) -> "_Done":
+        return _Done(function(*arguments))
+
+
+class _Done:
+    def __init__(self, value: Outcome) -> None:
+        self.result = lambda: value
+
+
+class _Judge:
+    def look(self, subject: Any) -> dict[str, float]:
+        return {"noise_dim": float(subject.noise_dim)}
+
+
+def test_a_job_is_trained_judged_and_kept(asked: Namespace):
+    job = Job("vae", {"family": "vae", **SMALL}, is_quick=True)
+    first = outcomes([job], asked)["vae"]
+    assert first.figures == {"noise_dim": 5}
+    assert first.minutes > 0
+    assert not first.error
+    (asked.out / "vae" / "model.json").unlink()  # whoever trained again would stumble over it
+    assert outcomes([job], asked) == {"vae": first}
+
+
+def test_a_training_that_diverges_is_an_outcome(asked: Namespace):
+    found = outcomes([Job("bad", {"family": "vae", "learning_rate": 1e30, **SMALL}, is_quick=True)], asked)["bad"]
+    assert "reconstruction is nan" in found.error
+    assert found.figures == {}
+
+
+def test_a_training_that_was_cut_off_goes_on(tmp_path: Path):
+    settings = TrainSettings.model_validate({"data": "digits", "family": "gan", "out": tmp_path / "run", **SMALL})
+    with pytest.raises(Stopped):
+        train(settings, is_stopped=lambda: True)
+    assert (tmp_path / "run" / FILE).is_file()
+    assert trained(settings).family == "gan"
+    assert not (tmp_path / "run" / FILE).exists()
