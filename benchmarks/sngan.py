@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from evaluation.scorecard import Floats, Images, Labels
+from evaluation.subject import Floats, Images, Labels
 from training.data import ImageSet, pixels_to_bytes
 
 NOISE_DIM = 128

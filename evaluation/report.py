@@ -19,7 +19,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from evaluation.scorecard import STEPS, Images, Judge, Scorecard
+from evaluation.scorecard import STEPS, Judge, Scorecard
+from evaluation.subject import Images
 
 SCALE_PIXELS = 512
 """Width that sheets are enlarged to, about, by whole factors."""

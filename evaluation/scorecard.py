@@ -7,10 +7,9 @@ neighbourhoods are taken between drawn images and as many of those that a model 
 latents by the images kept from it. Knows neither runs nor bundles.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +21,7 @@ from evaluation.latents import active_units, probe_accuracy, smoothness
 from evaluation.manifold import neighbourhood
 from evaluation.reconstruction import psnr_db, ssim
 from evaluation.spectrum import Spectrum, high_frequency_energy, power_spectrum
-
-Images = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64] | None
-Floats = npt.NDArray[np.float32]
+from evaluation.subject import Floats, Images, Labels, Real, Subject
 
 IMAGES = 10_000
 """Images drawn, and real images compared with, at most."""
@@ -41,49 +37,6 @@ BATCH = 250
 
 KEYS = {"random": "frechet_random", "classifier": "fid_clf", "inception": "fid"}
 """Keys of Frechet distances by the name of the features. Only by Inception's is it the FID."""
-
-
-class Subject(Protocol):
-    """A model as far as it can be judged. Images are (N, H, W, C) uint8; labels (N,) int64, None on an unconditional one."""
-
-    name: str
-    family: str
-    noise_dim: int
-    label_names: list[str]
-    has_encoder: bool
-
-    def latent(self, noise: Floats, labels: Labels) -> Floats:
-        """noise: (N, noise_dim). Returns draws from the prior: (N, Z)."""
-        ...
-
-    def decode(self, latents: Floats, labels: Labels) -> Images:
-        """latents: (N, Z)."""
-        ...
-
-    def encode(self, images: Images, labels: Labels) -> tuple[Floats, Floats]:
-        """Returns mean and log-variance of q(z|x): (N, Z) each. Asked only where there is an encoder."""
-        ...
-
-    def bound(self, images: Images, labels: Labels, draws: int, seed: int) -> npt.NDArray[np.float64] | None:
-        """Nats (N,) by importance sampling; None where the subject knows no likelihood."""
-        ...
-
-
-@dataclass(frozen=True)
-class Real:
-    """Real images (N, H, W, C) uint8 and their labels (N,), None where there are none."""
-
-    images: Images
-    labels: Labels = None
-    label_names: Sequence[str] = ()
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def some(self, count: int, seed: int) -> "Real":
-        """`count` of the images, or all, in an order that `seed` decides."""
-        rows = np.random.default_rng(seed).permutation(len(self))[:count]
-        return Real(self.images[rows], None if self.labels is None else self.labels[rows], self.label_names)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from evaluation.features import Features, InceptionFeatures
 from evaluation.report import Column, write_report
-from evaluation.scorecard import Judge, Scorecard, Subject
+from evaluation.scorecard import Judge, Scorecard
+from evaluation.subject import Subject
 from export.bundle import read_manifest, write_manifest
 from export.errors import ExportError
 from export.measure import images_per_s

@@ -15,7 +15,7 @@ from typing import Any
 import onnx
 import torch
 
-from evaluation.scorecard import Real
+from evaluation.subject import Real
 from export.errors import ExportError
 from export.graphs import Role, after, roles, to_onnx, to_proto
 from export.optimise import optimise

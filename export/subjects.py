@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from evaluation.likelihood import iwae_bound
-from evaluation.scorecard import Floats, Images, Labels
+from evaluation.subject import Floats, Images, Labels
 from export.pixels import IMAGES
 from export.verify import Arrays, run, session
 from figment.v1.manifest_pb2 import Manifest

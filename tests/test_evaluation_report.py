@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from evaluation.report import Column, write_report
-from evaluation.scorecard import STEPS, Judge, Pictures, Real, Scorecard
+from evaluation.scorecard import STEPS, Judge, Pictures, Scorecard
 from evaluation.spectrum import power_spectrum
+from evaluation.subject import Real
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
 FACTS = {"training": "finite over 640 images", "speed": "not measured"}

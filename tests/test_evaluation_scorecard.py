@@ -9,7 +9,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
 from evaluation.features import RandomFeatures
-from evaluation.scorecard import SHEET, STEPS, Judge, Real, Scorecard
+from evaluation.scorecard import SHEET, STEPS, Judge, Scorecard
+from evaluation.subject import Real
 
 IMAGES = 400
 SEEN = 1_200

@@ -207,7 +207,7 @@ def test_the_average_has_a_half_life_of_a_twentieth_of_the_images_seen_at_most()
 def test_the_learning_rate_is_the_phases_share_of_the_setting() -> None:
     learner = _learner("gan", learning_rate=0.5)
     learner.learn(_batch(), Phase(True, 0.5))
-    optimisers = [optimiser for _, optimiser in learner._optimisers()]
+    optimisers = [optimiser for _, optimiser in learner._optimisers().items()]
     assert [optimiser.param_groups[0]["lr"] for optimiser in optimisers] == [pytest.approx(0.275)] * 2
     assert [optimiser.param_groups[0]["betas"] for optimiser in optimisers] == [(0.0, 0.99)] * 2
 

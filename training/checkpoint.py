@@ -1,16 +1,15 @@
 """Where a training can be continued: one file, replaced whole.
 
-    Learner.state() -> checkpoint.safetensors -> Learner.load()
-
-Knows tensors by name, nothing of what they are.
+modules, optimisers -> tensors by name -> checkpoint.safetensors -> tensors by name -> modules, optimisers
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.errors import RunFolderError
 
@@ -32,3 +31,34 @@ def load(folder: Path) -> dict[str, Tensor]:
         return load_file(folder / FILE)
     except SafetensorError as error:
         raise RunFolderError(f"{folder}/{FILE} cannot be read: {error}") from None
+
+
+def tensors(modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Adam]) -> dict[str, Tensor]:
+    """Weights, buffers and Adam's moments as <name>/<key>, of optimisers as <name>/<number of the weight>/<key>."""
+    found = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+    for name, optimiser in optimisers.items():
+        for row, weight in enumerate(optimiser.param_groups[0]["params"]):
+            found |= {f"{name}/{row}/{key}": value for key, value in optimiser.state.get(weight, {}).items()}
+    return found
+
+
+def put_back(
+    state: Mapping[str, Tensor], modules: Mapping[str, nn.Module], optimisers: Mapping[str, torch.optim.Adam]
+) -> None:
+    """Make modules and optimisers those that `tensors` saw.
+
+    Raises: KeyError, RuntimeError, if they are of other shapes.
+    """
+    for name, module in modules.items():
+        module.load_state_dict(_part(state, name))
+    for name, optimiser in optimisers.items():
+        for row, weight in enumerate(optimiser.param_groups[0]["params"]):
+            if moments := _part(state, f"{name}/{row}"):
+                # In the weight's order of memory, which fused Adam takes for granted.
+                likes = {key: torch.zeros_like(weight).copy_(moments[key]) for key in ("exp_avg", "exp_avg_sq")}
+                optimiser.state[weight] = {"step": moments["step"].to(weight.device), **likes}
+
+
+def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """What `state` has below `name`."""
+    return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}

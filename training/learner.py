@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from training import checkpoint
 from training.batch import Batch
 from training.errors import TrainingError
 from training.model import Model, ModelFacts, average_into
@@ -65,10 +66,8 @@ class Learner:
             )
         self.average = deepcopy(self.model).eval().requires_grad_(False)
         self.images = 0
-        self._is_settled = self.model.encoder is None
-        self._g_optimiser = self._adam(
-            list(self.model.parameters()), settings.beta1 if self._is_settled else LIKELIHOOD_BETA1
-        )
+        beta1 = LIKELIHOOD_BETA1 if self.model.encoder else settings.beta1
+        self._g_optimiser = self._adam(list(self.model.parameters()), beta1)
         self._d_optimiser = (
             self._adam(list(self.discriminator.parameters()), settings.beta1) if self.discriminator else None
         )
@@ -82,7 +81,6 @@ class Learner:
         assert self.model.encoder is not None, "only an autoencoder has a first phase"
         self.model.encoder.requires_grad_(False)
         self._g_optimiser = self._adam(list(self.model.generator.parameters()), self._settings.beta1)
-        self._is_settled = True
 
     def learn(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """One step. Returns the losses by name, scalars on the device."""
@@ -212,13 +210,7 @@ class Learner:
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that decides the steps to come, by name; what `load` takes."""
-        found = {"images": torch.tensor(self.images)}
-        for name, module in self._modules():
-            found |= {f"{name}/{key}": value for key, value in module.state_dict().items()}
-        for name, optimiser in self._optimisers():
-            for row, weight in enumerate(optimiser.param_groups[0]["params"]):
-                found |= {f"{name}/{row}/{key}": value for key, value in optimiser.state.get(weight, {}).items()}
-        return found
+        return {"images": torch.tensor(self.images), **checkpoint.tensors(self._modules(), self._optimisers())}
 
     def load(self, state: Mapping[str, Tensor], is_settled: bool) -> None:
         """Continue where another learner's `state` was taken, in a hybrid's second phase if it `is_settled`.
@@ -229,24 +221,15 @@ class Learner:
             means = state.get("model/prior.means")
             self.settle(None if means is None else _placed(MixturePrior(means.shape[1], len(means)), self._device))
         self.images = int(state["images"])
-        for name, module in self._modules():
-            module.load_state_dict(_part(state, name))
-        for name, optimiser in self._optimisers():
-            for row, weight in enumerate(optimiser.param_groups[0]["params"]):
-                moments = _part(state, f"{name}/{row}")
-                if moments:
-                    optimiser.state[weight] = {
-                        "step": moments["step"].to(self._device),
-                        **{key: torch.zeros_like(weight).copy_(moments[key]) for key in ("exp_avg", "exp_avg_sq")},
-                    }
+        checkpoint.put_back(state, self._modules(), self._optimisers())
 
-    def _modules(self) -> list[tuple[str, nn.Module]]:
-        modules = [("model", self.model), ("average", self.average), ("discriminator", self.discriminator)]
-        return [(name, module) for name, module in modules if module is not None]
+    def _modules(self) -> dict[str, nn.Module]:
+        modules = {"model": self.model, "average": self.average, "discriminator": self.discriminator}
+        return {name: module for name, module in modules.items() if module is not None}
 
-    def _optimisers(self) -> list[tuple[str, torch.optim.Adam]]:
-        optimisers = [("g_optimiser", self._g_optimiser), ("d_optimiser", self._d_optimiser)]
-        return [(name, optimiser) for name, optimiser in optimisers if optimiser is not None]
+    def _optimisers(self) -> dict[str, torch.optim.Adam]:
+        optimisers = {"g_optimiser": self._g_optimiser, "d_optimiser": self._d_optimiser}
+        return {name: optimiser for name, optimiser in optimisers.items() if optimiser is not None}
 
 
 def _placed(module: Placed, device: torch.device) -> Placed:
@@ -258,11 +241,6 @@ def _placed(module: Placed, device: torch.device) -> Placed:
 def _laid_out(gradient: Tensor, weight: Tensor) -> Tensor:
     """The gradient in its weight's order of memory: fused Adam takes both as rows of numbers and does not look."""
     return gradient if gradient.stride() == weight.stride() else torch.empty_like(weight).copy_(gradient)
-
-
-def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """What `state` has below `name`."""
-    return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}
 
 
 def _is_bf16(settings: TrainSettings, device: torch.device) -> bool:
