@@ -8,12 +8,10 @@ its number and the weights: a training that was stopped goes on as if it had not
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,9 +22,8 @@ from training.errors import DataError, Diverged, RunFolderError, Stopped, Traini
 from training.learner import Learner
 from training.model import Model, ModelFacts
 from training.networks import PRESETS, Architecture
-from training.objective import optimal_variance
 from training.parallel import ALONE, World, world
-from training.prior import MAX_LATENTS, MIN_LATENTS, MixturePrior
+from training.posterior import fit_prior, pixel_variance
 from training.run import Run, read_provenance
 from training.schedule import first_adversarial_step, phase
 from training.settings import TrainSettings
@@ -34,9 +31,6 @@ from training.sources import load
 
 REPORT_STEPS = 20
 """Steps between two reports: losses are read back from the device only then."""
-
-VARIANCE_IMAGES = 5_000
-"""Images that the final variance of a Gaussian likelihood is measured on."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +43,6 @@ class Progress:
 
 
 Report = Callable[[Progress], None]
-Rows = npt.NDArray[np.int64]
 
 
 def train(
@@ -145,7 +138,7 @@ class _Training:
         unread: list[dict[str, Tensor]] = []
         for step in range(began // settings.batch, self._steps):
             if step == self._settling_step and learner.model.encoder:
-                learner.settle(self._fit_prior())
+                learner.settle(fit_prior(learner.average, self._seen, settings))
             batch = draw_batch(
                 settings, step, self._seen, next(batches), learner.model.noise_dim, self._device, self._world
             )
@@ -175,9 +168,9 @@ class _Training:
         model = learner.average
         if model.encoder:
             if model.prior is None:
-                model.prior = self._fit_prior()
+                model.prior = fit_prior(model, self._seen, settings)
             if settings.likelihood == "gaussian":
-                model.variance.copy_(self._variance())
+                model.variance.copy_(pixel_variance(model, self._seen, settings))
         model = model.to("cpu")
         run.finish(model)
         return model
@@ -186,48 +179,6 @@ class _Training:
         if self._world.is_first:
             checkpoint.save(self._learner.state(), self._settings.out)
         self._world.meet()  # torchrun ends all processes when one has left
-
-    @torch.no_grad()
-    def _fit_prior(self) -> MixturePrior | None:
-        """The mixture prior, fitted to draws from the averaged q(z|x) over training images; None where it is N(0, I)."""
-        if self._settings.prior == "normal":
-            return None
-        draw = torch.Generator().manual_seed(self._settings.seed)
-        count = min(len(self._seen), MAX_LATENTS)
-        repeats = max(1, MIN_LATENTS // count)
-        latents = []
-        for mean, log_variance, _ in self._encoded(count):
-            noise = torch.randn(repeats, *mean.shape, generator=draw)
-            latents.append((mean + noise * (0.5 * log_variance).exp()).flatten(0, 1))
-        found = torch.cat(latents)
-        if not found.isfinite().all():
-            raise Diverged(f"after {self._learner.images} images: latents of training images are not finite")
-        return MixturePrior.fit(found, len(self._seen), self._settings.seed).to(self._device)
-
-    @torch.no_grad()
-    def _variance(self) -> Tensor:
-        """Of pixels around the reconstructions from draws of q(z|x), over training images."""
-        model = self._learner.average
-        draw = torch.Generator().manual_seed(self._settings.seed)
-        squares = []
-        for mean, log_variance, rows in self._encoded(min(len(self._seen), VARIANCE_IMAGES)):
-            latents = mean + torch.randn(mean.shape, generator=draw) * (0.5 * log_variance).exp()
-            rebuilt = model.generator(latents.to(self._device), self._label(rows)).cpu()
-            squares += [optimal_variance(self._seen.pixels(rows), rebuilt)] * len(mean)
-        return torch.stack(squares).mean()
-
-    def _encoded(self, count: int) -> Iterator[tuple[Tensor, Tensor, Rows]]:
-        """Mean and log-variance (n, Z), on the CPU, of the first `count` training images, and their rows."""
-        encoder = self._learner.average.encoder
-        assert encoder is not None, "asked of autoencoders only"
-        for start in range(0, count, self._settings.batch):
-            rows = np.arange(start, min(start + self._settings.batch, count))
-            mean, log_variance = encoder(self._seen.pixels(rows).to(self._device), self._label(rows))
-            yield mean.cpu(), log_variance.cpu(), rows
-
-    def _label(self, rows: Rows) -> Tensor | None:
-        label = self._seen.classes(rows) if self._settings.conditional else None
-        return None if label is None else label.to(self._device)
 
 
 def torch_device(name: str) -> torch.device:

@@ -1,0 +1,77 @@
+"""What is taken from q(z|x) over the training images once E is final: the prior, and how far decoded pixels lie.
+
+    averaged model, images -> mean, log-variance -> draws -> MixturePrior, variance
+
+Decided by the weights, the images and the seed.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from training.data import ImageSet
+from training.errors import Diverged
+from training.model import Model
+from training.objective import optimal_variance
+from training.prior import MAX_LATENTS, MIN_LATENTS, MixturePrior
+from training.settings import TrainSettings
+
+VARIANCE_IMAGES = 5_000
+"""Images that the variance of a Gaussian likelihood is measured on."""
+
+Rows = npt.NDArray[np.int64]
+
+
+@torch.no_grad()
+def fit_prior(model: Model, images: ImageSet, settings: TrainSettings) -> MixturePrior | None:
+    """The mixture prior of `model`, on its device; None where the prior is N(0, I).
+
+    Raises: Diverged, if latents are not finite.
+    """
+    if settings.prior == "normal":
+        return None
+    draw = torch.Generator().manual_seed(settings.seed)
+    count = min(len(images), MAX_LATENTS)
+    repeats = max(1, MIN_LATENTS // count)
+    latents = []
+    for mean, log_variance, _ in _encoded(model, images, count, settings):
+        noise = torch.randn(repeats, *mean.shape, generator=draw)
+        latents.append((mean + noise * (0.5 * log_variance).exp()).flatten(0, 1))
+    found = torch.cat(latents)
+    if not found.isfinite().all():
+        raise Diverged("prior: latents of training images are not finite")
+    return MixturePrior.fit(found, len(images), settings.seed).to(model.generator.out.weight.device)
+
+
+@torch.no_grad()
+def pixel_variance(model: Model, images: ImageSet, settings: TrainSettings) -> Tensor:
+    """Of pixels around the reconstructions from draws of q(z|x): a scalar on the CPU."""
+    device = model.generator.out.weight.device
+    draw = torch.Generator().manual_seed(settings.seed)
+    squares = []
+    for mean, log_variance, rows in _encoded(model, images, min(len(images), VARIANCE_IMAGES), settings):
+        latents = mean + torch.randn(mean.shape, generator=draw) * (0.5 * log_variance).exp()
+        rebuilt = model.generator(latents.to(device), _label(images, rows, settings, device)).cpu()
+        squares += [optimal_variance(images.pixels(rows), rebuilt)] * len(mean)
+    return torch.stack(squares).mean()
+
+
+def _encoded(
+    model: Model, images: ImageSet, count: int, settings: TrainSettings
+) -> Iterator[tuple[Tensor, Tensor, Rows]]:
+    """Mean and log-variance (n, Z), on the CPU, of the first `count` images, and their rows."""
+    assert model.encoder is not None, "asked of autoencoders only"
+    device = model.generator.out.weight.device
+    for start in range(0, count, settings.batch):
+        rows = np.arange(start, min(start + settings.batch, count))
+        label = _label(images, rows, settings, device)
+        mean, log_variance = model.encoder(images.pixels(rows).to(device), label)
+        yield mean.cpu(), log_variance.cpu(), rows
+
+
+def _label(images: ImageSet, rows: Rows, settings: TrainSettings, device: torch.device) -> Tensor | None:
+    label = images.classes(rows) if settings.conditional else None
+    return None if label is None else label.to(device)
