@@ -51,13 +51,14 @@ def _figures(found: Found) -> Iterator[str]:
 
 
 def _goals(found: Found) -> Iterator[str]:
-    """Each goal of each seed: a quotient or a difference, and whether all seeds meet it."""
+    """Each goal of each seed without a diverged run: a quotient or a difference, and how many seeds meet it."""
 
     def by_seed(measure: Callable[..., float], *names: str) -> list[float]:
-        return [measure(*(found[name][row].figures for name in names)) for row in range(len(SEEDS))]
+        seeds = zip(*(found[name] for name in names), strict=True)
+        return [measure(*(each.figures for each in runs)) for runs in seeds if not any(each.error for each in runs)]
 
-    normal = [each.figures["fid_clf"] / each.normal["fid_clf"] for each in found["vae"]]
-    detail = {name: [each.figures["detail"] for each in found[name]] for name in ("gan", "hybrid", "vae")}
+    normal = [each.figures["fid_clf"] / each.normal["fid_clf"] for each in found["vae"] if not each.error]
+    detail = {name: by_seed(lambda figures: figures["detail"], name) for name in ("gan", "hybrid", "vae")}
     best_coverage = by_seed(lambda h, v, g: h["coverage"] - max(v["coverage"], g["coverage"]), "hybrid", "vae", "gan")
     psnr = by_seed(lambda h, v: h["reconstruction_psnr_db"] - v["reconstruction_psnr_db"], "hybrid", "vae")
     probe = by_seed(lambda h, v: h["probe_accuracy"] - v["probe_accuracy"], "hybrid", "vae")
@@ -76,7 +77,7 @@ def _goals(found: Found) -> Iterator[str]:
     for name, values, low, high in goals:
         met = sum(low <= value <= high for value in values)
         allowed = f"at most {high}" if low == 0 else f"at least {low}" if high in {1, 99} else f"{low} to {high}"
-        yield row(name, allowed, _spread(values, 3), f"{met} of {len(values)}")
+        yield row(name, allowed, _spread(values, 3), f"{met} of {len(SEEDS)}")
 
 
 def _spread(values: list[float], digits: int) -> str:

@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
 from evaluation.subject import Floats, Images, Labels
+from training.augment import mirror
 from training.data import ImageSet, pixels_to_bytes
 
 NOISE_DIM = 128
@@ -55,7 +56,7 @@ class SnganSubject:
 
 
 def trained(images: ImageSet, count: int, batch: int, out: Path, device: torch.device, seed: int) -> SnganSubject:
-    """Train on `count` images, or go on from the last state in `out`."""
+    """Train on `count` images, half of them mirrored as the families' are, or go on from the last state in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -73,7 +74,7 @@ def trained(images: ImageSet, count: int, batch: int, out: Path, device: torch.d
     started_s = time.monotonic()
     for step in range(start, steps):
         draw = torch.Generator().manual_seed(int(np.random.default_rng([seed, step]).integers(2**62)))
-        real = images.pixels(next(batches)).to(device)
+        real = mirror(images.pixels(next(batches)), torch.rand(batch, generator=draw) < 0.5).to(device)
         fake = nets["g"](torch.randn(batch, NOISE_DIM, generator=draw).to(device))
         d_loss = functional.relu(1 - nets["d"](real)).mean() + functional.relu(1 + nets["d"](fake.detach())).mean()
         _step(d_optimiser, d_loss)

@@ -2,11 +2,13 @@
 
     Jobs -> [process: train or resume -> judge] ... -> OUT/<job>.json -> Outcomes
 
-A job whose outcome is there is not run again, one that was cut off goes on from its checkpoint.
+A job whose outcome is there is not run again, one that was cut off goes on from its checkpoint, or begins anew before the
+first. What was begun with other settings is refused, not passed off as what was asked for.
 """
 
 import argparse
 import json
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -23,9 +25,14 @@ from export.subjects import TrainedSubject
 from training.checkpoint import FILE
 from training.errors import Diverged
 from training.model import Model
+from training.run import read_provenance
 from training.settings import TrainSettings
 from training.sources import load
 from training.trainer import resume, train
+
+
+class OtherSettings(Exception):
+    """A run of this name was begun with other settings."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +67,10 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def outcomes(jobs: Sequence[Job], asked: argparse.Namespace) -> dict[str, Outcome]:
-    """By name; whatever is missing is trained and judged first."""
+    """By name; whatever is missing is trained and judged first. Raises: OtherSettings."""
     asked.out.mkdir(parents=True, exist_ok=True)
+    for job in jobs:
+        _check(_settings(job, asked.data, asked.out, asked.device))
     missing = [job for job in jobs if not _file(asked.out, job).is_file()]
     with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
         running = [pool.submit(_run, job, asked.data, asked.test, asked.out, asked.device) for job in missing]
@@ -78,7 +87,7 @@ def judge(data: str, test: str) -> Judge:
 
 
 def _run(job: Job, data: str, test: str, out: Path, device: str) -> Outcome:
-    settings = TrainSettings.model_validate({"data": data, "out": out / job.name, "device": device, **job.settings})
+    settings = _settings(job, data, out, device)
     outcome = Outcome(job.name)
     try:
         model = trained(settings)
@@ -91,10 +100,14 @@ def _run(job: Job, data: str, test: str, out: Path, device: str) -> Outcome:
 
 
 def trained(settings: TrainSettings) -> Model:
-    """The finished model of a run that may be there already, whole or cut off."""
+    """The finished model of a run that may be there already, whole or cut off. Raises: OtherSettings."""
+    _check(settings)
     if (settings.out / "model.json").is_file():
         return Model.load(settings.out)
-    return resume(settings.out) if (settings.out / FILE).is_file() else train(settings)
+    if (settings.out / FILE).is_file():
+        return resume(settings.out)
+    shutil.rmtree(settings.out, ignore_errors=True)  # cut off before its first checkpoint
+    return train(settings)
 
 
 def _judged(job: Job, model: Model, run: Path, by: Judge) -> Outcome:
@@ -109,6 +122,23 @@ def _judged(job: Job, model: Model, run: Path, by: Judge) -> Outcome:
         model.prior = None
         normal = by.look(TrainedSubject(model, job.name))
     return Outcome(job.name, minutes, figures=figures, normal=normal)
+
+
+def _settings(job: Job, data: str, out: Path, device: str) -> TrainSettings:
+    return TrainSettings.model_validate({"data": data, "out": out / job.name, "device": device, **job.settings})
+
+
+def _check(settings: TrainSettings) -> None:
+    """Raises: OtherSettings, if the run that is there was begun with others."""
+    if not (settings.out / "run.json").is_file():
+        return
+    began = TrainSettings.model_validate(read_provenance(settings.out)["settings"])
+    where = {"data", "out", "cache", "device"}
+    then, now = (each.model_dump(exclude=where) for each in (began, settings))
+    if changed := sorted(name for name in now if then[name] != now[name]):
+        raise OtherSettings(
+            f"{settings.out} was begun with other {', '.join(changed)}; choose another --out or remove it"
+        )
 
 
 def _file(out: Path, job: Job) -> Path:

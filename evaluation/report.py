@@ -8,6 +8,7 @@ The page stands alone: pictures and plots are inside it. One column is an evalua
 import base64
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,6 +25,10 @@ from evaluation.subject import Images
 
 SCALE_PIXELS = 512
 """Width that sheets are enlarged to, about, by whole factors."""
+
+
+NAME_LETTERS = 12
+"""Letters of a class's name under a plot, which longer ones would leave no room for."""
 
 
 class Row(NamedTuple):
@@ -62,7 +67,7 @@ GROUPS: dict[str, tuple[Row, ...]] = {
 }
 """The rows of the table, by what they tell."""
 
-FACTS = {"training": "stability: losses", "speed": "speed"}
+FACTS = {"training": "stability: losses", "held_out": "images held out", "speed": "speed"}
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,23 @@ class Column:
     facts: Mapping[str, str]
 
 
-def write_report(folder: Path, columns: Sequence[Column], judge: Judge) -> Path:
-    """Write quality.json and report.html into `folder`. Returns the page."""
+def write_report(
+    folder: Path, columns: Sequence[Column], judge: Judge, data: Mapping[str, str | None] | None = None
+) -> Path:
+    """Write quality.json and report.html into `folder`; data: what the real images are known by. Returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "judged_by": judge.judged_by,
-        "real": {"seen": len(judge.seen), "held_out": len(judge.held_out), "shape": list(judge.seen.images.shape[1:])},
-        "models": {column.card.name: {"family": column.card.family, **column.card.figures} for column in columns},
+        "features": {features.name: features.hash for features in judge.features},
+        "images": judge.images,
+        "seed": judge.seed,
+        "real": {
+            "seen": len(judge.seen),
+            "held_out": len(judge.held_out),
+            "shape": list(judge.seen.images.shape[1:]),
+            **(data or {}),
+        },
+        "models": {column.card.name: {"family": column.card.family, **_record(column.card)} for column in columns},
         "versions": {name: version(name) for name in ("torch", "numpy", "scikit-learn")},
     }
     (folder / "quality.json").write_text(json.dumps(record, indent=2) + "\n")
@@ -92,6 +107,12 @@ def write_report(folder: Path, columns: Sequence[Column], judge: Judge) -> Path:
     return page
 
 
+def _record(card: Scorecard) -> dict[str, float | str]:
+    """Figures as JSON takes them; those that are not finite as in protobuf's."""
+    names = {math.inf: "Infinity", -math.inf: "-Infinity"}
+    return {key: value if math.isfinite(value) else names.get(value, "NaN") for key, value in card.figures.items()}
+
+
 def _tables(columns: Sequence[Column]) -> dict[str, list[tuple[str, str, list[str]]]]:
     """Rows of title, which is better, and a cell for each column; figures that no column has are left out."""
     tables = {}
@@ -102,7 +123,7 @@ def _tables(columns: Sequence[Column]) -> dict[str, list[tuple[str, str, list[st
             if any(row.key in column.card.figures for column in columns)
         ]
         tables[group] = cells
-    tables["stability and speed"] = [
+    tables["training and speed"] = [
         (title, "", [column.facts.get(key, "unknown") for column in columns]) for key, title in FACTS.items()
     ]
     return tables
@@ -152,7 +173,7 @@ def _spectrum(card: Scorecard, judge: Judge) -> str:
     real = judge.spectrum
     axes.semilogy(real.frequencies, real.power, color="black", linewidth=1, label="real")
     drawn = card.pictures.spectrum
-    axes.semilogy(drawn.frequencies, drawn.power, color="tab:red", linewidth=1.5, label=card.name)
+    axes.semilogy(drawn.frequencies, drawn.power, color="tab:red", linewidth=1.5, label="drawn")
     axes.set(xlabel="cycles / pixel", ylabel="power")
     axes.legend()
     return _plot(figure)
@@ -166,10 +187,11 @@ def _classes(card: Scorecard, judge: Judge) -> str:
     axes = figure.subplots()
     real = np.bincount(judge.seen.labels, minlength=len(counts))
     place = np.arange(len(counts))
-    axes.bar(place, counts / counts.sum(), color="tab:red", alpha=0.7, label=card.name)
+    axes.bar(place, counts / counts.sum(), color="tab:red", alpha=0.7, label="drawn")
     axes.step(place, real / real.sum(), where="mid", color="black", linewidth=1, label="real")
     if len(counts) <= 20:
-        axes.set_xticks(place, list(judge.seen.label_names), rotation=45 if len(counts) > 10 else 0)
+        names = [name[:NAME_LETTERS] for name in judge.seen.label_names]
+        axes.set_xticks(place, names, rotation=45 if max(map(len, names)) > 2 else 0)
     axes.set(ylabel="share")
     axes.legend()
     return _plot(figure)

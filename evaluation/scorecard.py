@@ -4,7 +4,7 @@
 
 A judge is made once for a set of real images and judges many subjects by the same features, noise and images. Distances and
 neighbourhoods are taken between drawn images and as many of those that a model may have seen; blur, reconstructions and
-latents by the images kept from it. Knows neither runs nor bundles.
+latents by the images held out. Knows neither runs nor bundles.
 """
 
 from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ class Judge:
         self.seen = seen
         self.held_out = held_out
         self.images = images
-        self._seed = seed
+        self.seed = seed
         self._given = extractor
 
     @cached_property
@@ -121,7 +121,7 @@ class Judge:
     def score(self, subject: Subject, draws: int = 0) -> Scorecard:
         """Every figure that applies to `subject`; draws: of importance sampling, 0 leaves the bound out.
 
-        Raises: ValueError, if its images are of another shape than the real ones.
+        Raises: ValueError, if its images are of another shape than the real ones, or its labels of other classes.
         """
         labels = self._labels_to_draw(subject)
         drawn = self.draw(subject, labels)
@@ -136,7 +136,7 @@ class Judge:
         if subject.has_encoder:
             originals, rebuilt, rest = self._latents(subject)
             figures |= rest
-            if draws and (bound := subject.bound(*self._pair(subject, self.held_out), draws, self._seed)) is not None:
+            if draws and (bound := subject.bound(*_pair(subject, self.held_out), draws, self.seed)) is not None:
                 figures["iwae_nats"] = float(bound.mean())
         counts = self._class_counts(drawn)
         pictures = Pictures(drawn[:SHEET], originals, rebuilt, paths, power_spectrum(drawn), counts)
@@ -148,7 +148,7 @@ class Judge:
 
     def draw(self, subject: Subject, labels: Labels = None) -> Images:
         """`images` images: the same noise for every subject of one noise_dim."""
-        noise = np.random.default_rng(self._seed).standard_normal((self.images, subject.noise_dim), np.float32)
+        noise = np.random.default_rng(self.seed).standard_normal((self.images, subject.noise_dim), np.float32)
         return np.concatenate(
             [
                 subject.decode(subject.latent(noise[rows], _at(labels, rows)), _at(labels, rows))
@@ -158,7 +158,7 @@ class Judge:
 
     @cached_property
     def _real(self) -> Real:
-        return self.seen.some(self.images, self._seed)
+        return self.seen.some(self.images, self.seed)
 
     @cached_property
     def _real_moments(self) -> dict[str, Moments]:
@@ -177,9 +177,8 @@ class Judge:
 
     def _labels_to_draw(self, subject: Subject) -> Labels:
         """As often as in the real images."""
-        if not subject.label_names or self.seen.labels is None:
-            return None
-        return np.random.default_rng(self._seed + 1).choice(self.seen.labels, self.images)
+        _, labels = _pair(subject, self.seen)
+        return None if labels is None else np.random.default_rng(self.seed + 1).choice(labels, self.images)
 
     def _look(self, drawn: Images) -> dict[str, float]:
         found = self.distances([drawn]) | asdict(neighbourhood(self._real_features, self.extractor(drawn)))
@@ -194,14 +193,16 @@ class Judge:
     def _classes(self, drawn: Images) -> dict[str, float]:
         if self.classifier is None or self.seen.labels is None:
             return {}
-        found = class_histogram(
-            self.classifier.classes(drawn), np.bincount(self.seen.labels, minlength=len(self.seen.label_names))
-        )
+        reference = np.bincount(self.seen.labels, minlength=len(self.seen.label_names))
+        there = reference > 0  # a class may have a name and no image
+        named = self.classifier.classes(drawn)
+        number = np.cumsum(there) - 1
+        found = class_histogram(number[named[there[named]]], reference[there])
         return {"classes_missing": float(len(found.missing)), "class_kl_nats": found.kl_nats}
 
     def _paths(self, subject: Subject) -> tuple[Images, dict[str, float]]:
         """Ways between latents of the prior: the first few to look at, and how even all are."""
-        noise = np.random.default_rng(self._seed + 2).standard_normal((2 * PATHS, subject.noise_dim), np.float32)
+        noise = np.random.default_rng(self.seed + 2).standard_normal((2 * PATHS, subject.noise_dim), np.float32)
         labels = self._labels_to_draw(subject)
         ends = None if labels is None else labels[:PATHS]
         starts_and_ends = subject.latent(noise, None if ends is None else np.tile(ends, 2)).reshape(2, PATHS, 1, -1)
@@ -213,7 +214,7 @@ class Judge:
 
     def _latents(self, subject: Subject) -> tuple[Images, Images, dict[str, float]]:
         """Some originals, their reconstructions, and what encoder and latents are worth."""
-        images, labels = self._pair(subject, self.held_out)
+        images, labels = _pair(subject, self.held_out)
         mean, log_variance = _encoded(subject, images, labels)
         rebuilt = np.concatenate([subject.decode(mean[rows], _at(labels, rows)) for rows in _batches(len(images))])
         figures = {
@@ -222,13 +223,28 @@ class Judge:
             "active_units": float(active_units(mean, log_variance)),
         }
         if self.held_out.labels is not None and self._real.labels is not None and len(self.seen.label_names) > 1:
-            seen, _ = _encoded(subject, *self._pair(subject, self._real))
+            seen, _ = _encoded(subject, *_pair(subject, self._real))
             figures["probe_accuracy"] = probe_accuracy(seen, self._real.labels, mean, self.held_out.labels)
         return images[:PAIRS], rebuilt[:PAIRS], figures
 
-    def _pair(self, subject: Subject, real: Real) -> tuple[Images, Labels]:
-        """Images and the labels that `subject` wants with them."""
-        return real.images, real.labels if subject.label_names else None
+
+def _pair(subject: Subject, real: Real) -> tuple[Images, Labels]:
+    """Images and the labels that `subject` wants with them.
+
+    Raises: ValueError, if there are none, or their classes are not the first ones of the subject's.
+    """
+    if not subject.label_names:
+        return real.images, None
+    names = list(real.label_names)
+    if real.labels is None or names != subject.label_names[: len(names)]:
+        raise ValueError(
+            f"labels: {subject.name} draws {_listed(subject.label_names)}, the images are of {_listed(names)}"
+        )
+    return real.images, real.labels
+
+
+def _listed(names: list[str]) -> str:
+    return f"{', '.join(names)[:100]} ({len(names)} classes)" if names else "no classes"
 
 
 def _encoded(subject: Subject, images: Images, labels: Labels) -> tuple[Floats, Floats]:

@@ -3,6 +3,8 @@
 run folder or bundle -> Candidate -> Judge -> Scorecard -> quality.json, report.html; a bundle's manifest too
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +12,13 @@ from pathlib import Path
 from evaluation.features import Features, InceptionFeatures
 from evaluation.report import Column, write_report
 from evaluation.scorecard import Judge, Scorecard
-from evaluation.subject import Subject
-from export.bundle import read_manifest, write_manifest
+from export.bundle import write_manifest
+from export.candidate import Candidate, candidate
 from export.errors import ExportError
-from export.measure import images_per_s
+from export.foreign import HELD_OUT
 from export.source import real
-from export.subjects import ServedSubject, TrainedSubject
-from figment.v1.manifest_pb2 import Manifest
 from training.data import ImageSet
 from training.errors import DataError
-from training.model import Model
-from training.run import read_provenance
-from training.settings import TrainSettings
 from training.sources import load
 from training.trainer import load_images
 
@@ -39,61 +36,21 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """A model to be judged. settings: of its training; None where nothing is known of it. speed: in words."""
+class Reals:
+    """Real images to judge by. sha256: of these, as a run has it of its own; test: what was held out instead, if any."""
 
-    path: Path
-    subject: Subject
-    settings: TrainSettings | None
-    speed: str = "not measured"
-    manifest: Manifest | None = None
-    """Of a bundle."""
+    seen: ImageSet
+    held_out: ImageSet
+    data: str
+    sha256: str
+    test: str | None
 
-    @property
-    def stability(self) -> str:
-        """What is known of the training: a loss that is not finite would have ended it."""
-        return f"finite over {self.settings.images:,} images" if self.settings else "unknown"
-
-
-def candidate(path: Path) -> Candidate:
-    """A finished run, a version of a model, or of a model's folder the highest version.
-
-    Raises: ExportError, RunFolderError.
-    """
-    if (path / "run.json").is_file():
-        settings = TrainSettings.model_validate(read_provenance(path)["settings"])
-        return Candidate(path, TrainedSubject(Model.load(path), path.resolve().name), settings)
-    versions = [each for each in path.glob("*") if each.name.isdecimal() and (each / "manifest.json").is_file()]
-    if versions:
-        path = max(versions, key=lambda version: int(version.name))
-    if not (path / "manifest.json").is_file():
-        raise ExportError(f"{path} is neither a run folder (run.json) nor a model's version (manifest.json)")
-    manifest = read_manifest(path)
-    trained_by = manifest.provenance.settings
-    rate = images_per_s([each for each in manifest.measured if each.threads == 1], "generator.onnx")
-    return Candidate(
-        path,
-        ServedSubject(path, manifest),
-        TrainSettings.model_validate_json(trained_by) if trained_by else None,
-        f"{rate:.0f} images/s a core" if rate else "not measured; figment bench model --write",
-        manifest,
-    )
-
-
-def judge_of(settings: TrainSettings | None, asked: Asked) -> Judge:
-    """The judge by the images of a training, or by others that were asked for.
-
-    Raises: ExportError, if there are none, or no Inception in the file.
-    """
-    try:
-        seen, held_out = _images(settings, asked)
-    except DataError as error:
-        raise ExportError(f"quality is measured against real images; --data tells where they are: {error}") from error
-    try:
-        extractor: Features | None = InceptionFeatures(asked.inception) if asked.inception else None
-    except ValueError as error:
-        raise ExportError(f"inception: {error}") from error
-    return Judge(real(seen), real(held_out), extractor, asked.images, asked.seed)
+    def tell(self, judged: Candidate) -> str:
+        """Whether the model may have learned from what was held out."""
+        if self.test:
+            return f"{self.test}, as asked for"
+        is_own = judged.data_sha256 == self.sha256
+        return "not in its training" if is_own else "other data or another split: some may be of its training"
 
 
 def evaluate(path: Path, out: Path | None, asked: Asked) -> tuple[Scorecard, Path]:
@@ -103,23 +60,50 @@ def evaluate(path: Path, out: Path | None, asked: Asked) -> tuple[Scorecard, Pat
     Raises: ExportError, RunFolderError.
     """
     judged = candidate(path)
-    judge = judge_of(judged.settings, asked)
-    card = _score(judge, judged, asked)
-    if manifest := judged.manifest:
-        manifest.quality.update(card.figures)
+    manifest = judged.manifest
+    default = Path(f"report-{manifest.name}") if manifest else path
+    cards, judge, page = _report([judged], out or default, asked)
+    if manifest:
+        manifest.quality.clear()  # what another judge said before is not by this one
+        manifest.quality.update(cards[0].figures)
         manifest.judged_by = judge.judged_by
         write_manifest(manifest, judged.path)
-    default = Path(f"report-{manifest.name}") if manifest else path
-    return card, write_report(out or default, [_column(card, judged)], judge)
+    return cards[0], page
 
 
 def compare(paths: Sequence[Path], out: Path, asked: Asked) -> tuple[list[Scorecard], Path]:
     """Judge several by the images of the first, side by side. Raises: ExportError, RunFolderError."""
     judged = [candidate(path) for path in paths]
-    judge = judge_of(judged[0].settings, asked)
+    places = Counter(each.path.resolve() for each in judged)
+    if twice := [str(place) for place, count in places.items() if count > 1]:
+        raise ExportError(f"models: {', '.join(twice)} is given more than once")
+    names = Counter(each.subject.name for each in judged)
+    for each in judged:
+        if names[each.subject.name] > 1:
+            each.subject.name = str(each.path)
+    cards, _, page = _report(judged, out, asked)
+    return cards, page
+
+
+def _report(judged: Sequence[Candidate], out: Path, asked: Asked) -> tuple[list[Scorecard], Judge, Path]:
+    """Judge all by the images of the first, and write the report."""
+    reals = _reals(judged[0], asked)
+    judge = _judge(reals, asked)
     cards = [_score(judge, each, asked) for each in judged]
-    columns = [_column(card, each) for card, each in zip(cards, judged, strict=True)]
-    return cards, write_report(out, columns, judge)
+    columns = [
+        Column(card, {"training": each.stability, "held_out": reals.tell(each), "speed": each.speed})
+        for card, each in zip(cards, judged, strict=True)
+    ]
+    known_by = {"data": reals.data, "sha256": reals.sha256, "test": reals.test}
+    return cards, judge, write_report(out, columns, judge, known_by)
+
+
+def _judge(reals: Reals, asked: Asked) -> Judge:
+    try:
+        extractor: Features | None = InceptionFeatures(asked.inception) if asked.inception else None
+    except ValueError as error:
+        raise ExportError(f"inception: {error}") from error
+    return Judge(real(reals.seen), real(reals.held_out), extractor, asked.images, asked.seed)
 
 
 def _score(judge: Judge, judged: Candidate, asked: Asked) -> Scorecard:
@@ -129,16 +113,40 @@ def _score(judge: Judge, judged: Candidate, asked: Asked) -> Scorecard:
         raise ExportError(f"{judged.path} cannot be judged by these images: {error}") from error
 
 
-def _column(card: Scorecard, judged: Candidate) -> Column:
-    return Column(card, {"training": judged.stability, "speed": judged.speed})
+def _reals(judged: Candidate, asked: Asked) -> Reals:
+    """The images of a training and its split, or others that were asked for. Raises: ExportError, if there are none."""
+    try:
+        return _loaded(judged, asked)
+    except DataError as error:
+        raise ExportError(f"quality is measured against real images; --data tells where they are: {error}") from error
 
 
-def _images(settings: TrainSettings | None, asked: Asked) -> tuple[ImageSet, ImageSet]:
-    if settings is None and asked.data is None:
-        raise DataError("nothing is known of what the model was trained on")
-    if settings is None or asked.data is not None:
-        size = settings.size if settings else None
-        seen, held_out = load(asked.data or "", size).split(0.2, asked.seed)
-    else:
+def _loaded(judged: Candidate, asked: Asked) -> Reals:
+    settings = judged.settings
+    if settings:
+        if asked.data is not None:  # which may be the training's, moved: so they are split and made as there
+            settings = settings.model_copy(update={"data": asked.data, "size": judged.size})
         seen, held_out = load_images(settings)
-    return seen, load(asked.test, settings.size if settings else None) if asked.test else held_out
+        data = settings.data
+    elif asked.data is not None:
+        seen, held_out = load(asked.data, judged.size).split(HELD_OUT, seed=0)
+        data = asked.data
+    else:
+        raise DataError("nothing is known of what the model was trained on")
+    sha256 = hashlib.sha256((seen.digest() + held_out.digest()).encode()).hexdigest()
+    if asked.test is not None:
+        held_out = _test(asked.test, judged)
+        if held_out.shape != seen.shape:
+            raise ExportError(f"test: {asked.test} has images of {held_out.shape}, {data} of {seen.shape}")
+        if seen.label_names and held_out.label_names != seen.label_names[: len(held_out.label_names)]:
+            raise ExportError(f"test: {asked.test} has other classes than {data}")
+    return Reals(seen, held_out, data, sha256, asked.test)
+
+
+def _test(test: str, judged: Candidate) -> ImageSet:
+    """Held-out images, made as those of the training were."""
+    settings = judged.settings
+    if settings is None:
+        return load(test, judged.size)
+    images = load(test, judged.size, settings.skip_broken, settings.cache)
+    return images.binarised(settings.seed) if settings.binarise else images

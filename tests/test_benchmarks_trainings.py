@@ -1,4 +1,4 @@
-"""The runner of training benchmarks: nothing is trained twice, and what diverges is an outcome too."""
+"""Training benchmarks: nothing is trained twice or passed off as something else, and what diverges is an outcome too."""
 
 from argparse import Namespace
 from pathlib import Path
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import trainings
-from benchmarks.trainings import Job, Outcome, outcomes, trained
+from benchmarks import families, trainings
+from benchmarks.trainings import Job, OtherSettings, Outcome, outcomes, trained
 from training.checkpoint import FILE
 from training.errors import Stopped
 from training.settings import TrainSettings
@@ -68,3 +68,30 @@ def test_a_training_that_was_cut_off_goes_on(tmp_path: Path):
     assert (tmp_path / "run" / FILE).is_file()
     assert trained(settings).family == "gan"
     assert not (tmp_path / "run" / FILE).exists()
+
+
+def test_a_training_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path: Path):
+    settings = TrainSettings.model_validate({"data": "digits", "family": "gan", "out": tmp_path / "run", **SMALL})
+
+    def kill(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, kill)
+    assert (tmp_path / "run" / "run.json").is_file()
+    assert trained(settings).family == "gan"
+
+
+def test_an_outcome_of_other_settings_is_refused(asked: Namespace):
+    outcomes([Job("vae", {"family": "vae", **SMALL}, is_quick=True)], asked)
+    with pytest.raises(OtherSettings, match="vae was begun with other images"):
+        outcomes([Job("vae", {"family": "vae", **SMALL, "images": 320}, is_quick=True)], asked)
+
+
+def test_a_family_that_diverged_leaves_the_goals_of_the_others():
+    keys = ("fid_clf", "detail", "coverage", "reconstruction_psnr_db", "probe_accuracy")
+    fine = Outcome("fine", figures=dict.fromkeys(keys, 1.0), normal={"fid_clf": 4.0})
+    found = {name: [fine] * 3 for name in families.FAMILIES} | {"gan": [fine, fine, Outcome("gan-2", error="diverged")]}
+    lines = list(families._goals(found))
+    assert lines[3] == "| VAE's fid_clf, mixture by N(0, I) | at most 0.35 | 0.250 (0.250 to 0.250) | 3 of 3 |"
+    assert lines[4] == "| detail, GAN | 0.95 to 1.05 | 1.000 (1.000 to 1.000) | 2 of 3 |"

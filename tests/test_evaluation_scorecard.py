@@ -157,6 +157,30 @@ def test_distances_of_a_set_do_not_depend_on_how_it_comes(judge: Judge, digits: 
     assert whole == pytest.approx(parts, rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ((), r"the images are of no classes"),
+        (tuple("9876543210"), r"draws 0, 1, .* \(10 classes\), the images are of 9, 8"),
+    ],
+)
+def test_a_conditional_subject_wants_images_of_its_classes(
+    names: tuple[str, ...], message: str, digits: tuple[Real, Real]
+):
+    subject = Copier(digits[1].images)
+    subject.label_names = list("0123456789")
+    seen, held_out = (Real(part.images, part.labels if names else None, names) for part in digits)
+    with pytest.raises(ValueError, match=message):
+        Judge(seen, held_out, images=IMAGES).score(subject)
+
+
+def test_a_class_without_images_is_not_missed(digits: tuple[Real, Real]):
+    seen, held_out = (
+        Real(part.images[part.labels != 4], part.labels[part.labels != 4], part.label_names) for part in digits
+    )
+    assert Judge(seen, held_out, images=IMAGES).look(Copier(held_out.images))["classes_missing"] == 0
+
+
 def test_pictures_are_samples_pairs_and_ways(perfect: Scorecard):
     assert len(perfect.pictures.samples) == SHEET
     assert perfect.pictures.originals is not None

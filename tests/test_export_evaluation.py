@@ -1,17 +1,22 @@
 """`figment evaluate` and `figment compare` on runs and on what is served."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from evaluation.scorecard import Scorecard
-from export.bundle import read_manifest
+from export.bundle import read_manifest, write_manifest
+from export.candidate import candidate
 from export.errors import ExportError
-from export.evaluation import Asked, candidate, compare, evaluate
+from export.evaluate_command import Compare, Evaluate
+from export.evaluation import Asked, compare, evaluate
 from training.errors import RunFolderError
+from training.run import read_provenance
 
 FEW = Asked(images=256)
 
@@ -51,6 +56,24 @@ def test_what_is_served_is_what_was_trained(of_run: tuple[Scorecard, Path], of_b
     assert {name: trained[name] for name in served} == pytest.approx(served, rel=1e-3)
 
 
+def test_both_verbs_tell_the_figures_and_where_the_page_is(
+    runs: Path, served: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    Evaluate(model=runs / "gan", out=tmp_path / "one", images=64).cli_cmd()
+    Compare(models=[runs / "gan", served], out=tmp_path / "two", images=64).cli_cmd()
+    told = capsys.readouterr().out
+    assert len(re.findall(r"frechet_random +lower +\d", told)) == 2
+    for name in ("one", "two"):
+        assert f"{tmp_path / name / 'report.html'}: the report" in told
+        assert (tmp_path / name / "quality.json").is_file()
+
+
+def test_a_report_knows_its_images_again(of_run: tuple[Scorecard, Path], runs: Path):
+    record = json.loads((of_run[1].parent / "quality.json").read_text())
+    assert record["real"]["sha256"] == read_provenance(runs / "vae")["data"]["sha256"]
+    assert "not in its training" in of_run[1].read_text()
+
+
 def test_a_bundles_manifest_carries_the_figures_and_who_judged(of_bundle: tuple[Scorecard, Path], served: Path):
     manifest = read_manifest(served / "1")
     assert dict(manifest.quality) == of_bundle[0].figures
@@ -84,6 +107,63 @@ def test_the_highest_version_stands_for_a_model(served: Path, tmp_path: Path):
 def test_other_images_may_be_asked_for(runs: Path, tmp_path: Path):
     card, _ = evaluate(runs / "gan", tmp_path, Asked(data="digits", test="digits", images=256))
     assert "detail" in card.figures
+
+
+def _retold(run: Path, folder: Path, **settings: object) -> Path:
+    """A copy of a run that tells of other settings."""
+    shutil.copytree(run, folder)
+    record = read_provenance(folder)
+    record["settings"] |= settings
+    (folder / "run.json").write_text(json.dumps(record))
+    return folder
+
+
+def test_images_asked_for_are_split_as_in_the_training(runs: Path, tmp_path: Path):
+    run = _retold(runs / "gan", tmp_path / "gan", seed=5, held_out=0.3)
+    own, asked = (evaluate(run, tmp_path / "out", Asked(data=data, images=64)) for data in (None, "digits"))
+    assert own[0].figures == asked[0].figures
+    assert json.loads((tmp_path / "out" / "quality.json").read_text())["real"]["held_out"] == 539
+
+
+def test_images_that_may_have_been_learned_from_are_told_of(runs: Path, tmp_path: Path):
+    run = _retold(runs / "gan", tmp_path / "gan", seed=5)
+    _, page = evaluate(run, tmp_path / "out", Asked(images=64))
+    assert "another split: some may be of its training" in page.read_text()
+
+
+def test_what_another_judge_said_does_not_stay_in_the_manifest(models: Path, tmp_path: Path):
+    shutil.copytree(models / "gan", tmp_path / "gan")
+    manifest = read_manifest(tmp_path / "gan" / "1")
+    manifest.quality["fid"] = 99.0
+    write_manifest(manifest, tmp_path / "gan" / "1")
+    evaluate(tmp_path / "gan", tmp_path / "out", Asked(images=64))
+    assert "fid" not in read_manifest(tmp_path / "gan" / "1").quality
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, tmp_path: Path):
+    other = tmp_path / "other" / "gan"
+    shutil.copytree(runs / "gan", other)
+    cards, _ = compare([runs / "gan", other], tmp_path, Asked(images=64))
+    assert [card.name for card in cards] == [str(runs / "gan"), str(other)]
+    assert len(json.loads((tmp_path / "quality.json").read_text())["models"]) == 2
+
+
+def test_the_same_model_twice_is_an_error(models: Path, tmp_path: Path):
+    with pytest.raises(ExportError, match=r"gan/1 is given more than once"):
+        compare([models / "gan", models / "gan" / "1"], tmp_path, FEW)
+
+
+def test_settings_of_another_version_are_an_error_that_names_one(runs: Path, tmp_path: Path):
+    with pytest.raises(ExportError, match=r"settings are not of this version: gone: "):
+        candidate(_retold(runs / "gan", tmp_path / "gan", gone=1))
+
+
+def test_a_test_set_of_other_classes_is_an_error(runs: Path, tmp_path: Path):
+    for name in ("cats", "dogs"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (32, 32)).save(tmp_path / name / "0.png")
+    with pytest.raises(ExportError, match=r"has other classes than digits"):
+        evaluate(runs / "vae", tmp_path / "out", Asked(test=str(tmp_path)))
 
 
 def test_neither_a_run_nor_a_bundle_is_an_error(tmp_path: Path):

@@ -58,7 +58,7 @@ class Architecture:
     """Number of classes of a conditional model; 0 = unconditional."""
     blocks: int = 0
     normalised: bool = False
-    """Whether batch norms follow the convolutions of G and D, as in DCGAN (Radford et al. 2016)."""
+    """Whether batch norms follow the layers of G and D, but the first of D, and weights begin as in DCGAN."""
 
     @property
     def base(self) -> int:
@@ -109,6 +109,7 @@ class Generator(nn.Module):
             _initialised(nn.Linear(before, HIDDEN), fan_in=before)
             for before in [inputs, *[HIDDEN] * (HIDDEN_LAYERS - 1)]
         )
+        self.norms = nn.ModuleList(nn.BatchNorm1d(HIDDEN) for _ in self.hidden) if architecture.normalised else None
         self.inp = _initialised(nn.Linear(HIDDEN, widths[0] * self.base**2), fan_in=HIDDEN)
         self.start = _level(widths[0], architecture)
         # A transposed convolution of kernel 4 and stride 2 adds up 2x2 taps of each input channel per output pixel.
@@ -123,6 +124,8 @@ class Generator(nn.Module):
         self.out = _initialised(
             nn.Conv2d(widths[-1], 4 * architecture.channels, 3, padding=1), fan_in=9 * widths[-1], gain=0.5
         )
+        if architecture.normalised:
+            self.apply(_initialised_as_dcgan)
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """latent: (N, Z) float32, label: (N,) int64. Returns images (N, C, H, W) float32 in [-1, 1]."""
@@ -136,8 +139,9 @@ class Generator(nn.Module):
     def _values(self, latent: Tensor, label: Tensor | None) -> Tensor:
         """(N, 4 C, H / 2, W / 2) before tanh."""
         x = _with_label(latent, self.embed, label)
-        for layer in self.hidden:
-            x = _activate(layer(x))
+        for row, layer in enumerate(self.hidden):
+            x = layer(x)
+            x = _activate(self.norms[row](x) if self.norms else x)
         x = self.start(torch.unflatten(self.inp(x), 1, (-1, self.base, self.base)))
         for level in self.up:
             x = level(x)
@@ -155,6 +159,8 @@ class Discriminator(nn.Module):
         self.project = nn.Embedding(architecture.labels, HIDDEN) if architecture.labels else None
         if self.project:
             nn.init.normal_(self.project.weight, std=HIDDEN**-0.5)
+        if architecture.normalised:
+            self.apply(_initialised_as_dcgan)
 
     def forward(self, image: Tensor, label: Tensor | None = None) -> Tensor:
         """image: (N, C, H, W) float32, label: (N,) int64. Returns logits: (N,) float32."""
@@ -241,6 +247,12 @@ def _initialised(layer: _Layer, fan_in: int, gain: float = 1.0) -> _Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def _initialised_as_dcgan(layer: nn.Module) -> None:
+    """Radford et al. 2016, sec. 4: without it, D of the baseline wins at once and G draws one image only."""
+    if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+        nn.init.normal_(layer.weight, std=0.02)
 
 
 def _embedding(architecture: Architecture) -> nn.Embedding | None:
