@@ -125,10 +125,10 @@ def test_every_command_of_the_readme_works(home: Path, address: str, command: st
     if words[0] == "serve":
         with serving(home, *words[1:]):
             return
-    # A shell would expand patterns; trainings are short, and of small networks.
+    # A shell would expand patterns; trainings are short, and of small networks and images.
     words = [name for word in words for name in (_matches(home, word) if "*" in word else [word])]
     if words[0] == "train":
-        words = ["tiny" if word == "small" else word for word in words]
+        words = [{"small": "tiny", "64": "32"}.get(word, word) for word in words]
     if words[0] in {"train", "evaluate", "compare"}:
         words += ["--images", "256"]
     figment(*words, cwd=home, FIGMENT_ADDRESS=address)
