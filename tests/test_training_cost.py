@@ -55,7 +55,7 @@ def test_an_estimate_of_the_baseline_counts_its_batch_norms() -> None:
         for kind in ("plain", "relativistic")
     )
     parameters = [int(line.split()[1].replace(",", "")) for line in (plain, usual)]
-    assert parameters[0] - parameters[1] == 2 * (32 + 16)
+    assert parameters[0] - parameters[1] == 2 * (2 * 256 + 32 + 16)  # scale and shift of each channel
 
 
 def test_an_estimate_refuses_what_a_training_would_refuse(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ class Network:
 
 
 def networks(model: Model, discriminator: nn.Module | None) -> dict[str, Network]:
-    """The networks of a training by name, on the CPU."""
+    """The networks of a training by name, on the CPU; they are in evaluation mode after it."""
     shape, label = model.architecture, torch.zeros(1, dtype=torch.int64) if model.label_names else None
     image = torch.zeros(1, shape.channels, shape.size, shape.size)
     found = {"generator": _network(model.generator, torch.zeros(1, shape.latent_dim), label)}
@@ -75,6 +75,7 @@ def estimate(settings: TrainSettings) -> str:
 
 
 def _network(network: nn.Module, *inputs: torch.Tensor | None) -> Network:
+    network.eval()  # batch norms of the baseline want more than one image to learn from
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         network(*inputs)
     return Network(sum(weight.numel() for weight in network.parameters()), counter.get_total_flops() / 1e6)
