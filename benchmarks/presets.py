@@ -24,6 +24,9 @@ from training.settings import Preset
 SHAPES = ((28, 1), (64, 3), (128, 3))
 LATENT_DIM = 16
 
+SERVED_PIXELS = 64
+"""Larger generators are not run: `large` ones would take long."""
+
 
 def main() -> None:
     """Print the table."""
@@ -43,7 +46,8 @@ def _row(preset: Preset, size: int, channels: int) -> str:
     parts = [found[name] for name in ("generator", "encoder", "discriminator")]
     parameters = ", ".join(f"{each.parameters / 1e6:.2f}" for each in parts)
     mflop = ", ".join(f"{each.mflop:.1f}" for each in parts)
-    return row(preset, f"{size}x{size}x{channels}", parameters, mflop, f"{_served(model):,.0f}")
+    rate = f"{_served(model):,.0f}" if size <= SERVED_PIXELS else ""
+    return row(preset, f"{size}x{size}x{channels}", parameters, mflop, rate)
 
 
 def _served(model: Model) -> float:
