@@ -1,6 +1,6 @@
 """Judging runs and bundles: which images they are judged by, and where the figures go.
 
-run folder or bundle -> Candidate -> Judge -> Scorecard -> quality.json, report.html; a bundle's manifest too
+    run folder or bundle -> Candidate -> Judge -> Scorecard -> quality.json, report.html; a bundle's manifest too
 """
 
 import hashlib
