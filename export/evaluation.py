@@ -1,6 +1,8 @@
 """Judging runs and bundles: which images they are judged by, and where the figures go.
 
     run folder or bundle -> Candidate -> Judge -> Scorecard -> quality.json, report.html; a bundle's manifest too
+
+The images are those of the (first) model's training, split as they were for it, unless others are asked for.
 """
 
 import hashlib
