@@ -5,7 +5,6 @@
 The images are those of the (first) model's training, split as they were for it, unless others are asked for.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from evaluation.features import Features, InceptionFeatures
 from evaluation.report import Column, write_report
-from evaluation.scorecard import Judge, Scorecard
+from evaluation.scorecard import IMAGES, Judge, Scorecard
 from export.bundle import write_manifest
 from export.candidate import Candidate, candidate
 from export.errors import ExportError
@@ -21,6 +20,7 @@ from export.foreign import HELD_OUT
 from export.source import real
 from training.data import ImageSet
 from training.errors import DataError
+from training.run import split_sha256
 from training.sources import load
 from training.trainer import load_images
 
@@ -31,7 +31,7 @@ class Asked:
 
     data: str | None = None
     test: str | None = None
-    images: int = 10_000
+    images: int = IMAGES
     inception: Path | None = None
     iwae_draws: int = 0
     seed: int = 0
@@ -135,7 +135,7 @@ def _loaded(judged: Candidate, asked: Asked) -> Reals:
         data = asked.data
     else:
         raise DataError("nothing is known of what the model was trained on")
-    sha256 = hashlib.sha256((seen.digest() + held_out.digest()).encode()).hexdigest()
+    sha256 = split_sha256(seen, held_out)
     if asked.test is not None:
         held_out = _test(asked.test, judged)
         if held_out.shape != seen.shape:

@@ -154,11 +154,15 @@ def read_provenance(folder: Path) -> dict[str, Any]:
     return record
 
 
+def split_sha256(seen: ImageSet, held_out: ImageSet) -> str:
+    """What images and their split are known by."""
+    return hashlib.sha256((seen.digest() + held_out.digest()).encode()).hexdigest()
+
+
 def _provenance(seen: ImageSet, held_out: ImageSet) -> dict[str, Any]:
-    digest = hashlib.sha256((seen.digest() + held_out.digest()).encode()).hexdigest()
     packages = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "pillow")}
     return {
-        "data": {"images": len(seen), "held_out": len(held_out), "sha256": digest},
+        "data": {"images": len(seen), "held_out": len(held_out), "sha256": split_sha256(seen, held_out)},
         "versions": {"python": platform.python_version(), **packages},
     }
 
