@@ -81,7 +81,7 @@ def write_bundle(graph: Graph, models: Path, name: str) -> None:
         noise_dim=graph.noise_dim,
         latent_dim=graph.noise_dim,
     )
-    with bundle.new_version(models, name) as (version, _):
+    with bundle.model_folder(models, name) as folder, bundle.new_version(folder) as (version, _):
         path = version / "generator.onnx"
         _write_graph(graph, path)
         manifest.graphs[path.name].CopyFrom(bundle.graph_entry(path, "generator", "fp32", OPSET))

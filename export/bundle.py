@@ -1,16 +1,18 @@
 """The bundle folder: where versions lie, how one is put in its place, and the files that are not graphs.
 
-    temporary folder -> graphs, manifest.json, golden.npz, samples.png -> one rename -> models/<name>/<version>/
+    lock -> temporary folder -> graphs, manifest.json, golden.npz, samples.png -> one rename -> models/<name>/<version>/
 
-A reader therefore sees a version whole or not at all. The config.pbtxt beside the versions lets Triton's onnxruntime
-backend load the same folder.
+A reader therefore sees a version whole or not at all, and one export at a time writes a model. The config.pbtxt beside
+the versions lets Triton's onnxruntime backend load the same folder.
 """
 
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from google.protobuf import json_format
@@ -21,34 +23,97 @@ from figment.v1.manifest_pb2 import Graph, Manifest
 FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
+WRITING = ".writing"
+"""How names of what is being written end; they begin with a dot."""
+
+LOCK = ".lock"
+
 
 @contextmanager
-def new_version(models: Path, name: str) -> Iterator[tuple[Path, str]]:
-    """A temporary folder that becomes the next version of model `name` when the block ends without an exception.
+def model_folder(models: Path, name: str) -> Iterator[Path]:
+    """The folder of model `name`, of this export alone while the block runs; it goes again if it stays empty.
 
-    Yields the folder and the version that it will have; another export of the same name at the same time is an error.
+    The lock is the kernel's and ends with its process, however that ends; what exports that were cut off left is removed.
 
-    Raises: BundleError, if the name is not allowed or the version appeared meanwhile.
+    Raises: BundleError, if the name is not allowed, the folder cannot be written, or another export has it.
     """
     if not NAME.fullmatch(name):
         raise BundleError(f"name: got {name[:100]!r}, allowed are 1 to 64 of a-z 0-9 . _ - beginning with a-z or 0-9")
     folder = models / name
-    folder.mkdir(parents=True, exist_ok=True)
-    version = str(1 + max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0))
-    temporary = folder / f".{version}.writing"
+    had_models = models.exists()
+    with _written(models):
+        lock = _locked(folder)
     try:
-        temporary.mkdir()
-    except FileExistsError:
-        raise BundleError(
-            f"{temporary} exists: another export is writing it, or one was cut off: then remove it"
-        ) from None
+        with _written(folder):
+            for left in folder.glob(f".*{WRITING}"):
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            yield folder
+    finally:
+        (folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # it is not empty, or the next export is in it already
+            folder.rmdir()
+            if not had_models:
+                models.rmdir()
+        os.close(lock)
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that holds the lock of `folder`, which is made. Raises: BundleError, OSError."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            # A file, opened for writing: on NFS the kernel makes a record lock of flock, which wants that.
+            lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+        except FileNotFoundError:
+            continue  # the export before removed the folder
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The export before may have removed the file when it ended, and another made a new one.
+            if os.path.samestat(os.fstat(lock), os.stat(folder / LOCK)):
+                return lock
+        except BlockingIOError:
+            os.close(lock)
+            raise BundleError(
+                f"{folder}: another export is writing it; wait for its end or choose another --name"
+            ) from None
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            os.close(lock)
+            problem = f"{folder}: its file system has no locks ({error.strerror})"
+            raise BundleError(f"{problem}; export to another --models and copy the version's folder") from None
+        os.close(lock)
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    """Raises: BundleError, if what the block does with files fails."""
+    try:
+        yield
+    except OSError as error:
+        who = f"; user {os.getuid()} may not write there" if isinstance(error, PermissionError) else ""
+        raise BundleError(f"{folder}: nothing was published: {error}{who}") from error
+
+
+@contextmanager
+def new_version(folder: Path) -> Iterator[tuple[Path, str]]:
+    """A temporary folder that becomes the next version of the model in `folder` when the block ends without an exception.
+
+    folder: as `model_folder` gives it. Yields the temporary folder and the version that it will have.
+    """
+    version = str(1 + max((int(path.name) for path in folder.iterdir() if path.name.isdecimal()), default=0))
+    temporary = folder / f".{version}{WRITING}"
+    temporary.mkdir()
     try:
         yield temporary, version
         temporary.rename(folder / version)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not any(folder.iterdir()):
-            folder.rmdir()
+
+
+def versions(folder: Path) -> list[int]:
+    """Versions of the model in `folder`, ascending: none where it is no model's, or an export was cut off in it."""
+    return sorted(int(path.parent.name) for path in folder.glob("*/manifest.json") if path.parent.name.isdecimal())
 
 
 def graph_entry(path: Path, role: str, variant: str, opset: int) -> Graph:
@@ -61,7 +126,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     text = json_format.MessageToJson(
         manifest, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, sort_keys=True
     )
-    temporary = folder / ".manifest.json.writing"
+    temporary = folder / f".manifest.json{WRITING}"
     temporary.write_text(text + "\n")
     temporary.replace(folder / "manifest.json")
 
@@ -92,7 +157,7 @@ def write_triton_config(manifest: Manifest, folder: Path) -> None:
         "output [\n" + images + "\n]\n"
         "dynamic_batching { }\n"
     )
-    temporary = folder / ".config.pbtxt.writing"
+    temporary = folder / f".config.pbtxt{WRITING}"
     temporary.write_text(text)
     temporary.replace(folder / "config.pbtxt")
 

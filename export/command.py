@@ -1,5 +1,8 @@
 """`figment export`, `figment import`, `figment bench`: from a run or a foreign graph to a bundle, and how fast it is."""
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,10 +16,26 @@ from export.bundle import read_manifest, write_manifest
 from export.errors import ExportError
 from export.foreign import Layout, Range, from_onnx
 from export.measure import measure
-from export.publish import VARIANTS, Device, Plan, Published, Variant, publish
+from export.publish import VARIANTS, Device, Plan, Published, Variant, make_and_publish
 from export.source import from_run
 from figment.v1.manifest_pb2 import Manifest
 from training.errors import RunFolderError
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as Ctrl-C does, by an exception: what was half written is removed."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]  # nohup
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Publishing(BaseSettings):
@@ -48,7 +67,9 @@ class Export(_Publishing):
 
     def cli_cmd(self) -> None:
         """Export, and say where the bundle is."""
-        _tell(publish(from_run(self.run, self.data), self.models, self.name or self.run.resolve().name, self.plan))
+        name = self.name or self.run.resolve().name
+        with _ended_by_signals():
+            _tell(make_and_publish(lambda: from_run(self.run, self.data), self.models, name, self.plan))
 
 
 class Import(_Publishing):
@@ -65,8 +86,15 @@ class Import(_Publishing):
 
     def cli_cmd(self) -> None:
         """Import, and say what was found and where the bundle is."""
-        source = from_onnx(self.file, self.layout, self.range, self.labels, self.data)
-        _tell(publish(source, self.models, self.name or self.file.stem.lower(), self.plan))
+        with _ended_by_signals():
+            _tell(
+                make_and_publish(
+                    lambda: from_onnx(self.file, self.layout, self.range, self.labels, self.data),
+                    self.models,
+                    self.name or self.file.stem.lower(),
+                    self.plan,
+                )
+            )
 
 
 class Bench(BaseSettings):

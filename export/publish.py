@@ -6,6 +6,7 @@ Nothing is published unless every exact graph passes its check. A lossy variant 
 quality or is no faster here is left out, and the reason told.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -77,11 +78,26 @@ def publish(source: Source, models: Path, name: str, plan: Plan = EXACT) -> Publ
 
     Raises: ExportError.
     """
+    return make_and_publish(lambda: source, models, name, plan)
+
+
+def make_and_publish(make: Callable[[], Source], models: Path, name: str, plan: Plan = EXACT) -> Published:
+    """`publish` of what `make` gives, which is called when the model's folder is known to be free and writable.
+
+    Raises: ExportError, and what `make` raises.
+    """
+    with bundle.model_folder(models, name) as folder:
+        published = _next_version(make(), folder, plan)
+        bundle.write_triton_config(published.manifest, folder)
+    return published
+
+
+def _next_version(source: Source, model: Path, plan: Plan) -> Published:
     left_out: list[str] = []
-    with bundle.new_version(models, name) as (folder, version):
+    with bundle.new_version(model) as (folder, version):
         manifest = Manifest(format=bundle.FORMAT)
         manifest.MergeFrom(source.facts)
-        manifest.name, manifest.version = name, version
+        manifest.name, manifest.version = model.name, version
         critic = Critic(source)
         writing = _Writing(source, folder, manifest)
         writing.add_exact()
@@ -96,8 +112,7 @@ def publish(source: Source, models: Path, name: str, plan: Plan = EXACT) -> Publ
             manifest.quality.update(critic.quality())
             manifest.judged_by = critic.judged_by
         writing.finish()
-    bundle.write_triton_config(manifest, models / name)
-    return Published(models / name / version, manifest, left_out)
+    return Published(model / version, manifest, left_out)
 
 
 class _Writing:

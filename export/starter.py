@@ -15,6 +15,9 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
+from export.bundle import versions
+from export.errors import ExportError
+from training.errors import TrainingError
 from training.progress import progress_lines
 from training.settings import TrainSettings
 
@@ -34,8 +37,13 @@ POLL_S = 0.2
 
 
 def missing_starters(models: Path) -> list[str]:
-    """Starter models to make: those that are not in `models`, none if somebody else's models are there."""
-    there = {path.name for path in models.iterdir() if path.is_dir()} if models.is_dir() else set()
+    """Starter models to make: those that are not in `models`, none if somebody else's models are there.
+
+    A model is a folder with a version in it: what a cut off export or a file manager left is none.
+    """
+    there = (
+        {path.name for path in models.iterdir() if path.name[0] != "." and versions(path)} if models.is_dir() else set()
+    )
     return [] if there - set(STARTERS) else [name for name in STARTERS if name not in there]
 
 
@@ -68,14 +76,14 @@ def make_starters(models: Path, names: list[str]) -> None:
 def _make(name: str, settings: TrainSettings, models: Path, queue: "Queue[tuple[str, Progress]]") -> None:
     """Train and export one starter, in a process of its own."""
     # torch and onnx are not imported before: where no starter is missing, a server should start at once.
-    from export.publish import publish
+    from export.publish import make_and_publish
     from export.source import from_run
     from training.trainer import train
 
     started_s = time.monotonic()
     train(settings, lambda now: queue.put((name, now)))
     trained_s = time.monotonic()
-    folder = publish(from_run(settings.out), models, name).folder
+    folder = make_and_publish(lambda: from_run(settings.out), models, name).folder
     exported_s = time.monotonic()
     print(f"{folder}: trained in {trained_s - started_s:.0f} s, exported in {exported_s - trained_s:.0f} s", flush=True)
 
@@ -88,7 +96,10 @@ def main(arguments: list[str]) -> None:
             problem = f"{models}: user {os.getuid()} may not write there"
             sys.exit(f"{problem}; FIGMENT_UID and FIGMENT_GID say who a container is: its owner's id -u and id -g")
         started_s = time.monotonic()
-        make_starters(models, names)
+        try:
+            make_starters(models, names)
+        except (TrainingError, ExportError) as error:
+            sys.exit(f"{models}: {error}")
         print(f"{len(names)} starter models in {time.monotonic() - started_s:.0f} s")
 
 

@@ -146,10 +146,25 @@ def test_the_readmes_python_runs(home: Path, address: str):
 
 def test_starters_are_made_only_where_nothing_else_is(tmp_path: Path):
     assert starter.missing_starters(tmp_path / "none") == list(starter.STARTERS)
-    (tmp_path / "digits-vae").mkdir()
+    _publish(tmp_path / "digits-vae")
     assert starter.missing_starters(tmp_path) == ["digits-gan", "digits-hybrid"]
-    (tmp_path / "my-faces").mkdir()
+    _publish(tmp_path / "my-faces")
     assert starter.missing_starters(tmp_path) == []
+
+
+def test_what_is_no_model_does_not_stand_for_one(tmp_path: Path):
+    (tmp_path / "digits-vae" / ".1.writing").mkdir(parents=True)  # of an export that was cut off
+    (tmp_path / "digits-gan" / "1").mkdir(parents=True)  # a version without a manifest
+    (tmp_path / "lost+found").mkdir()
+    _publish(tmp_path / ".ipynb_checkpoints")
+    (tmp_path / "README").touch()
+    assert starter.missing_starters(tmp_path) == list(starter.STARTERS)
+
+
+def _publish(model: Path) -> None:
+    """What a model is known by."""
+    (model / "1").mkdir(parents=True)
+    (model / "1" / "manifest.json").touch()
 
 
 def test_starters_are_trained_exported_and_left_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
