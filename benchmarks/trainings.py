@@ -25,7 +25,7 @@ from export.subjects import TrainedSubject
 from training.checkpoint import FILE
 from training.errors import Diverged
 from training.model import Model
-from training.run import read_provenance
+from training.record import read_record
 from training.settings import TrainSettings
 from training.sources import load
 from training.trainer import resume, train
@@ -132,7 +132,7 @@ def _check(settings: TrainSettings) -> None:
     """Raises: OtherSettings, if the run that is there was begun with others."""
     if not (settings.out / "run.json").is_file():
         return
-    began = TrainSettings.model_validate(read_provenance(settings.out)["settings"])
+    began = read_record(settings.out).settings
     where = {"data", "out", "cache", "device"}
     then, now = (each.model_dump(exclude=where) for each in (began, settings))
     if changed := sorted(name for name in now if then[name] != now[name]):

@@ -5,20 +5,18 @@
 A run tells of its training itself, a bundle by its manifest.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from evaluation.subject import Subject
-from export.bundle import read_manifest
+from export.bundle import read_manifest, versions
 from export.errors import ExportError
 from export.measure import images_per_s
 from export.subjects import ServedSubject, TrainedSubject
 from figment.v1.manifest_pb2 import Manifest
-from training.model import Model
-from training.run import read_provenance
+from training.record import read_run
 from training.settings import TrainSettings
 
 
@@ -53,13 +51,11 @@ def candidate(path: Path) -> Candidate:
     Raises: ExportError, RunFolderError.
     """
     if (path / "run.json").is_file():
-        model, record = Model.load(path), read_provenance(path)
-        settings = _settings(path, json.dumps(record["settings"]))
+        model, record = read_run(path)
         subject = TrainedSubject(model, path.resolve().name)
-        return Candidate(path, subject, model.architecture.size, settings, record["data"]["sha256"])
-    versions = [each for each in path.glob("*") if each.name.isdecimal() and (each / "manifest.json").is_file()]
-    if versions:
-        path = max(versions, key=lambda version: int(version.name))
+        return Candidate(path, subject, model.architecture.size, record.settings, record.data.sha256)
+    if published := versions(path):
+        path = path / str(published[-1])
     if not (path / "manifest.json").is_file():
         raise ExportError(f"{path} is neither a run folder (run.json) nor a model's version (manifest.json)")
     manifest = read_manifest(path)

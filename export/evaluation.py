@@ -20,7 +20,7 @@ from export.foreign import HELD_OUT
 from export.source import real
 from training.data import ImageSet
 from training.errors import DataError
-from training.run import split_sha256
+from training.record import split_sha256
 from training.sources import load
 from training.trainer import load_images
 

@@ -5,12 +5,10 @@
 Knows runs and graphs; what is done with them is the business of `publish`.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -24,7 +22,7 @@ from figment.v1.manifest_pb2 import Manifest
 from training.data import ImageSet
 from training.errors import DataError
 from training.model import Model
-from training.run import read_provenance
+from training.record import Record, read_run
 from training.settings import TrainSettings
 from training.trainer import load_images
 
@@ -66,8 +64,7 @@ def from_run(run: Path, data: str | None = None) -> Source:
 
     Raises: ExportError, RunFolderError.
     """
-    model = Model.load(run)
-    provenance = read_provenance(run)
+    model, record = read_run(run)
     by_name = {role.name: role for role in roles(model)}
     graphs: dict[str, onnx.ModelProto] = {}
     for name in ("prior", "decoder", "generator", "encoder"):
@@ -75,12 +72,11 @@ def from_run(run: Path, data: str | None = None) -> Source:
             graphs[name] = after(graphs["prior"], graphs["decoder"])
         elif name in by_name:
             graphs[name] = _exact(by_name[name], model)
-    settings = TrainSettings.model_validate(provenance["settings"])
     return Source(
-        facts=_facts(model, run, provenance),
+        facts=_facts(model, run, record),
         graphs=graphs,
         networks=lambda name, inputs: by_name[name](inputs),
-        data=lambda: _data(settings, data),
+        data=lambda: _data(record.settings, data),
     )
 
 
@@ -104,7 +100,7 @@ def _data(settings: TrainSettings, data: str | None) -> Data:
         raise ExportError(f"quality is measured against real images; --data tells where they are: {error}") from error
 
 
-def _facts(model: Model, run: Path, provenance: dict[str, Any]) -> Manifest:
+def _facts(model: Model, run: Path, record: Record) -> Manifest:
     facts = Manifest(
         family=model.family,
         height=model.architecture.size,
@@ -114,13 +110,13 @@ def _facts(model: Model, run: Path, provenance: dict[str, Any]) -> Manifest:
         latent_dim=model.architecture.latent_dim,
         labels=model.label_names,
     )
-    settings = provenance["settings"]
+    settings = record.settings
     facts.provenance.run = run.resolve().name
-    facts.provenance.data = settings["data"]
-    facts.provenance.data_sha256 = provenance["data"]["sha256"]
-    facts.provenance.seed = settings["seed"]
-    facts.provenance.images = settings["images"]
-    facts.provenance.settings = json.dumps(settings)
-    facts.provenance.versions.update(provenance["versions"])
+    facts.provenance.data = settings.data
+    facts.provenance.data_sha256 = record.data.sha256
+    facts.provenance.seed = settings.seed
+    facts.provenance.images = settings.images
+    facts.provenance.settings = settings.model_dump_json()
+    facts.provenance.versions.update(record.versions)
     facts.provenance.versions.update({package: version(package) for package in ("onnx", "onnxscript")})
     return facts

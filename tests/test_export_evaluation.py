@@ -16,7 +16,7 @@ from export.errors import ExportError
 from export.evaluate_command import Compare, Evaluate
 from export.evaluation import Asked, compare, evaluate
 from training.errors import RunFolderError
-from training.run import read_provenance
+from training.record import read_record
 
 FEW = Asked(images=256)
 
@@ -70,7 +70,7 @@ def test_both_verbs_tell_the_figures_and_where_the_page_is(
 
 def test_a_report_knows_its_images_again(of_run: tuple[Scorecard, Path], runs: Path):
     record = json.loads((of_run[1].parent / "quality.json").read_text())
-    assert record["real"]["sha256"] == read_provenance(runs / "vae")["data"]["sha256"]
+    assert record["real"]["sha256"] == read_record(runs / "vae").data.sha256
     assert "not in its training" in of_run[1].read_text()
 
 
@@ -112,7 +112,7 @@ def test_other_images_may_be_asked_for(runs: Path, tmp_path: Path):
 def _retold(run: Path, folder: Path, **settings: object) -> Path:
     """A copy of a run that tells of other settings."""
     shutil.copytree(run, folder)
-    record = read_provenance(folder)
+    record = json.loads((folder / "run.json").read_text())
     record["settings"] |= settings
     (folder / "run.json").write_text(json.dumps(record))
     return folder
@@ -154,7 +154,7 @@ def test_the_same_model_twice_is_an_error(models: Path, tmp_path: Path):
 
 
 def test_settings_of_another_version_are_an_error_that_names_one(runs: Path, tmp_path: Path):
-    with pytest.raises(ExportError, match=r"settings are not of this version: gone: "):
+    with pytest.raises(RunFolderError, match=r"settings\.gone: is not known here; another version wrote it"):
         candidate(_retold(runs / "gan", tmp_path / "gan", gone=1))
 
 
@@ -173,7 +173,7 @@ def test_neither_a_run_nor_a_bundle_is_an_error(tmp_path: Path):
 
 def test_an_unfinished_run_is_an_error(runs: Path, tmp_path: Path):
     shutil.copy(runs / "vae" / "run.json", tmp_path)
-    with pytest.raises(RunFolderError, match=r"not a finished run: model\.json is missing"):
+    with pytest.raises(RunFolderError, match=r"not a finished run: it has no checkpoint"):
         candidate(tmp_path)
 
 

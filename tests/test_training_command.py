@@ -117,7 +117,10 @@ def test_a_finished_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_folder_that_is_no_run_is_not_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["resume", str(tmp_path)], _find) == 1
-    assert capsys.readouterr().err == f"figment resume: {tmp_path} is not a run: run.json is missing\n"
+    assert (
+        capsys.readouterr().err
+        == f"figment resume: {tmp_path} is not a run: run.json is missing; runs are what figment train writes\n"
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

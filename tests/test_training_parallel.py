@@ -114,7 +114,7 @@ def test_only_the_first_process_writes(by_two: Path, by_one: Path) -> None:
 def test_processes_stop_together_and_go_on_to_the_same_end(by_two: Path) -> None:
     """The second process alone was told to stop, in its first step; both did at the next report, which ends a phase."""
     for rank in range(2):
-        assert (by_two / f"stopped-{rank}").read_text().startswith("stopped after 288 images")
+        assert (by_two / f"stopped-{rank}").read_text().startswith("stopped after 288 of 400 images")
     uninterrupted = by_two / "hybrid-0"
     assert _stats(by_two / "stopped") == _stats(uninterrupted)
     weights = [(run / "weights.safetensors").read_bytes() for run in (by_two / "stopped", uninterrupted)]

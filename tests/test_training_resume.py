@@ -70,7 +70,7 @@ def test_a_training_that_was_stopped_and_continued_leaves_what_one_that_was_not_
     kind: str, steps: int, uninterrupted: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    with pytest.raises(Stopped, match=f"stopped after {16 * steps} images; to continue: figment resume {run}"):
+    with pytest.raises(Stopped, match=f"stopped after {16 * steps} of .* images; to continue: figment resume {run}"):
         train(_settings(run, **KINDS[kind]), is_stopped=_after(steps))
     assert (run / "checkpoint.safetensors").is_file()
     resume(run)

@@ -19,8 +19,12 @@ FILE = "checkpoint.safetensors"
 def save(state: Mapping[str, Tensor], folder: Path) -> None:
     """Write `state` into `folder`; whoever is cut off while writing leaves the last one as it was."""
     temporary = folder / f".{FILE}.writing"
-    save_file({name: value.contiguous() for name, value in state.items()}, temporary)
-    temporary.replace(folder / FILE)
+    try:
+        save_file({name: value.contiguous() for name, value in state.items()}, temporary)
+        temporary.replace(folder / FILE)
+    except (OSError, SafetensorError):
+        temporary.unlink(missing_ok=True)  # half of one would keep a full disk full
+        raise
 
 
 def load(folder: Path) -> dict[str, Tensor]:
@@ -29,7 +33,7 @@ def load(folder: Path) -> dict[str, Tensor]:
         raise RunFolderError(f"{folder}: no {FILE} to continue from; it is written every --checkpoint-every images")
     try:
         return load_file(folder / FILE)
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise RunFolderError(f"{folder}/{FILE} cannot be read: {error}") from None
 
 

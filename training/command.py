@@ -47,12 +47,12 @@ class Resume(BaseSettings, frozen=True):
 
     def cli_cmd(self) -> None:
         """Train to the end, and say where the run is."""
-        from training.run import read_provenance
+        from training.record import read_record
         from training.trainer import resume
 
-        settings = read_provenance(self.run)["settings"]
+        settings = read_record(self.run).settings
         with (
-            told(f"{settings['family']} on {settings['data']}", settings["images"]) as report,
+            told(f"{settings.family} on {settings.data}", settings.images) as report,
             _interruptible() as stopped,
         ):
             resume(self.run, report, stopped.is_set)
@@ -61,15 +61,23 @@ class Resume(BaseSettings, frozen=True):
 
 @contextmanager
 def _interruptible() -> Iterator[Event]:
-    """An event that SIGINT (Ctrl-C) and SIGTERM set, while the block runs; a second signal stops at once."""
+    """An event that SIGINT (Ctrl-C), SIGTERM and SIGHUP set, while the block runs; a second signal stops at once.
+
+    Not a second SIGHUP: who closes a terminal sends one from the kernel and one from the shell. nohup's, which is
+    ignored, stays so.
+    """
     stopped = Event()
 
     def stop(number: int, frame: object) -> None:
         stopped.set()
         for each, handler in before.items():
-            signal.signal(each, handler)
+            if each != signal.SIGHUP:
+                signal.signal(each, handler)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield stopped
     finally:

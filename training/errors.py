@@ -10,6 +10,11 @@ A TrainingError itself says that the machine lacks what was asked for. The perso
 each of them right.
 """
 
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from training.settings import TrainSettings
+
 
 class TrainingError(Exception):
     """Something that the person who started the training can put right."""
@@ -25,6 +30,18 @@ class RunFolderError(TrainingError):
 
 class Diverged(TrainingError):
     """A loss stopped being a finite number."""
+
+    @classmethod
+    def with_advice(cls, what: str, settings: "TrainSettings") -> Self:
+        """what: which figure of which step. Adds the settings that decide whether a training like this one holds."""
+        advice = [f"a lower --learning-rate, {settings.learning_rate:g} here"]
+        if settings.family != "vae" and settings.adversarial == "relativistic":
+            advice.append(f"a higher --gamma, {settings.gamma:g} here")
+        if settings.precision != "fp32":
+            advice.append(f"--precision fp32, {settings.precision} here")
+        if settings.perceptual:
+            advice.append(f"a lower --perceptual, {settings.perceptual:g} here")
+        return cls(f"{what}: the training diverged; begin it anew in another --out with {', or '.join(advice)}")
 
 
 class Stopped(TrainingError):

@@ -7,15 +7,16 @@ import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from training.errors import RunFolderError
-from training.networks import Architecture, Encoder, Generator
+from training.networks import Architecture, Encoder, Generator, is_supported_size
 from training.objective import WEIGHTS, bernoulli_nll, gaussian_nll
 from training.prior import MixturePrior
 from training.settings import Family, Likelihood
@@ -28,6 +29,8 @@ FORMAT = 2
 class ModelFacts:
     """What a reader must know to rebuild the networks and to name their classes."""
 
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
+
     family: Family
     architecture: Architecture
     label_names: list[str]
@@ -36,6 +39,9 @@ class ModelFacts:
     """Components of the mixture prior; 0 = the prior is N(0, I)."""
     likelihood: Likelihood = "gaussian"
     """Of pixels given a latent; without meaning in a GAN."""
+
+
+_FACTS = TypeAdapter(ModelFacts)
 
 
 class Model(nn.Module):
@@ -101,7 +107,9 @@ class Model(nn.Module):
         weights = {name: weight.contiguous() for name, weight in self.state_dict().items()}
         save_file(weights, folder / "weights.safetensors")
         record = {"format": FORMAT, **asdict(self.facts)}
-        (folder / "model.json").write_text(json.dumps(record, indent=2) + "\n")
+        temporary = folder / ".model.json.writing"
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+        temporary.replace(folder / "model.json")  # whoever sees it sees all of it, and the weights
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -114,13 +122,27 @@ class Model(nn.Module):
                 raise RunFolderError(f"{folder} is not a finished run: {name} is missing")
         try:
             record = json.loads((folder / "model.json").read_text())
+            if not isinstance(record, dict) or "format" not in record:
+                raise ValueError("model.json tells no format")
             if record.pop("format") != FORMAT:
                 raise RunFolderError(f"{folder}/model.json: this Figment reads format {FORMAT} only")
-            record["architecture"] = Architecture(**record["architecture"])
-            model = cls(ModelFacts(**record))
+            facts = _FACTS.validate_json(json.dumps(record))  # strict of JSON, where a record is an object
+            if not is_supported_size(facts.architecture.size):
+                raise ValueError(f"model.json: architecture.size: got {facts.architecture.size}")
+            if len(facts.label_names) != facts.architecture.labels:
+                raise ValueError(f"model.json: {len(facts.label_names)} names for {facts.architecture.labels} labels")
+            model = cls(facts)
             model.load_state_dict(load_file(folder / "weights.safetensors"))
-        except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
-            raise RunFolderError(f"{folder} holds no model that can be read: {error}") from error
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            where = ".".join(map(str, wrong["loc"]))
+            raise RunFolderError(
+                f"{folder} holds no model that can be read: model.json: {where}: {wrong['msg']}; another version of "
+                "Figment wrote it, or it was changed by hand"
+            ) from None
+        # Sizes and numbers that fit their types may still be no network, or be one that no memory holds.
+        except (OSError, MemoryError, ArithmeticError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
+            raise RunFolderError(f"{folder} holds no model that can be read: {str(error)[:300]}") from error
         return model.eval()
 
 

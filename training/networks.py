@@ -11,9 +11,10 @@ Pixels are in [-1, 1]. Knows nothing of losses, data or export.
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
+from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -49,6 +50,8 @@ HIDDEN_LAYERS = 2
 @dataclass(frozen=True)
 class Architecture:
     """Everything that decides the shapes of the networks' weights."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
     size: int
     channels: int

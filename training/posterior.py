@@ -42,7 +42,7 @@ def fit_prior(model: Model, images: ImageSet, settings: TrainSettings) -> Mixtur
         latents.append((mean + noise * (0.5 * log_variance).exp()).flatten(0, 1))
     found = torch.cat(latents)
     if not found.isfinite().all():
-        raise Diverged("prior: latents of training images are not finite")
+        raise Diverged.with_advice("prior: latents of training images are not finite", settings)
     return MixturePrior.fit(found, len(images), settings.seed).to(model.generator.out.weight.device)
 
 

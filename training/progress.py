@@ -8,7 +8,7 @@ Knows rich, not what is trained.
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -56,8 +56,10 @@ class _Log:
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + LINE_S
             left_s = (now.total - now.images) / max(now.images_per_s, 1e-9)
-            print(
-                f"{self._what}: {now.images} of {now.total} images, {now.images_per_s:.0f}/s, {left_s / 60:.1f} minutes left",
-                file=sys.stderr,
-                flush=True,
-            )
+            with suppress(OSError):  # whoever read it has gone; the training goes on, or is about to be saved
+                print(
+                    f"{self._what}: {now.images} of {now.total} images, {now.images_per_s:.0f}/s, "
+                    f"{left_s / 60:.1f} minutes left",
+                    file=sys.stderr,
+                    flush=True,
+                )

@@ -11,18 +11,20 @@
 The last are written last: a folder that holds a model is a finished run.
 """
 
-import hashlib
 import json
-import platform
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from tempfile import TemporaryFile
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from torch import Tensor
 
 from figment_client.images import Images
-from training import checkpoint
+from training import checkpoint, record
 from training.data import ImageSet, pixels_to_bytes
 from training.errors import RunFolderError, TrainingError
 from training.model import Model
@@ -48,24 +50,17 @@ class Run:
 
     @classmethod
     def create(cls, settings: TrainSettings, seen: ImageSet, held_out: ImageSet, is_writing: bool = True) -> Self:
-        """Make the folder.
-
-        Raises: RunFolderError, if it holds a run already.
-        """
-        if is_writing:
-            folder = settings.out
-            if (folder / "run.json").exists():
-                unfinished = "; figment resume continues it" if (folder / checkpoint.FILE).exists() else ""
-                raise RunFolderError(
-                    f"out: {folder} holds a run already; choose another folder or remove it{unfinished}"
-                )
+        """Make the folder. Raises: RunFolderError, if it cannot be written."""
+        if not is_writing:
+            return cls(settings, held_out, is_writing)
+        folder = settings.out
+        with written(folder):
             folder.mkdir(parents=True, exist_ok=True)
             run = cls(settings, held_out, is_writing)  # before run.json: what fails here leaves the folder free
             (folder / "stats.jsonl").write_text("")
-            record = {"settings": settings.model_dump(mode="json"), **_provenance(seen, held_out)}
-            (folder / "run.json").write_text(json.dumps(record, indent=2) + "\n")
-            return run
-        return cls(settings, held_out, is_writing)
+            begun = record.record_of(settings, seen, held_out)
+            _replace(folder / record.FILE, begun.model_dump_json(indent=2) + "\n")
+        return run
 
     @classmethod
     def reopen(cls, settings: TrainSettings, seen: ImageSet, held_out: ImageSet, is_writing: bool = True) -> Self:
@@ -73,7 +68,7 @@ class Run:
 
         Raises: RunFolderError, if the images are not those that it began with.
         """
-        began, now = read_provenance(settings.out)["data"], _provenance(seen, held_out)["data"]
+        began, now = record.read_record(settings.out).data, record.record_of(settings, seen, held_out).data
         if began != now:
             raise RunFolderError(
                 f"data: {settings.data} has changed since {settings.out} was begun: {began} then, {now} now"
@@ -83,17 +78,23 @@ class Run:
     def forget_after(self, images: int) -> None:
         """Take out what was written after the checkpoint that the run continues from."""
         self._sheets = images // self._every
-        if self._is_writing:
-            file = self.folder / "stats.jsonl"
+        if not self._is_writing:
+            return
+        file = self.folder / "stats.jsonl"
+        with written(self.folder):
             lines = file.read_text().splitlines(keepends=True)
             whole = (line for line in lines if line.endswith("\n"))  # the last may have been cut off
-            file.write_text("".join(line for line in whole if json.loads(line)["images"] <= images))
+            try:
+                kept = [line for line in whole if json.loads(line)["images"] <= images]
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunFolderError(f"{file}: a line is not one that a training wrote: {error}") from None
+            _replace(file, "".join(kept))
 
     def write_stats(self, images: int, images_per_s: float, losses: dict[str, float]) -> None:
         """Append one line to stats.jsonl."""
         if self._is_writing:
             line = {"images": images, "images_per_s": round(images_per_s, 1), **losses}
-            with (self.folder / "stats.jsonl").open("a") as file:
+            with written(self.folder), (self.folder / "stats.jsonl").open("a") as file:
                 file.write(json.dumps(line) + "\n")
         if self._board:
             for name, value in line.items():
@@ -110,10 +111,17 @@ class Run:
         """Draw the last sheets and write the model; the checkpoint has done its work."""
         self._draw_sheets(self._images, model)
         if self._is_writing:
-            model.save(self.folder)
-            (self.folder / checkpoint.FILE).unlink(missing_ok=True)
+            with written(self.folder):
+                model.save(self.folder)
+                (self.folder / checkpoint.FILE).unlink(missing_ok=True)
         if self._board:
             self._board.close()
+
+    def save(self, state: Mapping[str, Tensor]) -> None:
+        """Write the checkpoint."""
+        if self._is_writing:
+            with written(self.folder):
+                checkpoint.save(state, self.folder)
 
     @torch.inference_mode()
     def _draw_sheets(self, images: int, model: Model) -> None:
@@ -134,37 +142,45 @@ class Run:
             self._write(Images(pair), "reconstructions", images, columns=len(mean))
 
     def _write(self, sheet: Images, name: str, images: int, columns: int | None = None) -> None:
-        sheet.save(self.folder / f"{name}-{images:09d}.png", columns=columns)
+        with written(self.folder):
+            sheet.save(self.folder / f"{name}-{images:09d}.png", columns=columns)
         if self._board:
             picture = np.asarray(sheet.grid(columns=columns).convert("RGB"))
             self._board.add_image(name, picture, images, dataformats="HWC")
 
 
-def read_provenance(folder: Path) -> dict[str, Any]:
-    """run.json of a run.
+def check_free(folder: Path) -> None:
+    """Before any work: whether a run can be begun in `folder`, which stays as it is.
 
-    Raises: RunFolderError, if it is missing or is not JSON.
+    Raises: RunFolderError, if it holds a run already or cannot be written.
     """
+    if (folder / record.FILE).exists():
+        unfinished = "; figment resume continues it" if (folder / checkpoint.FILE).exists() else ""
+        raise RunFolderError(f"out: {folder} holds a run already; choose another folder or remove it{unfinished}")
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+        for each in made:
+            each.rmdir()
+
+
+@contextmanager
+def written(folder: Path) -> Iterator[None]:
+    """Raises: RunFolderError, if what the block writes into `folder` cannot be written, as on a full disk."""
     try:
-        record: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    except FileNotFoundError:
-        raise RunFolderError(f"{folder} is not a run: run.json is missing") from None
-    except ValueError as error:
-        raise RunFolderError(f"{folder}/run.json is not JSON: {error}") from None
-    return record
+        yield
+    except (OSError, SafetensorError) as error:
+        again = f"; once it can: figment resume {folder}" if (folder / checkpoint.FILE).is_file() else ""
+        raise RunFolderError(f"out: {folder} cannot be written: {error}{again}") from error
 
 
-def split_sha256(seen: ImageSet, held_out: ImageSet) -> str:
-    """What images and their split are known by."""
-    return hashlib.sha256((seen.digest() + held_out.digest()).encode()).hexdigest()
-
-
-def _provenance(seen: ImageSet, held_out: ImageSet) -> dict[str, Any]:
-    packages = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "pillow")}
-    return {
-        "data": {"images": len(seen), "held_out": len(held_out), "sha256": split_sha256(seen, held_out)},
-        "versions": {"python": platform.python_version(), **packages},
-    }
+def _replace(file: Path, text: str) -> None:
+    """Write `file` whole: whoever is cut off leaves what was there."""
+    temporary = file.with_name(f".{file.name}.writing")
+    temporary.write_text(text)
+    temporary.replace(file)
 
 
 def _board(folder: Path) -> "SummaryWriter":

@@ -24,7 +24,8 @@ from training.model import Model, ModelFacts
 from training.networks import PRESETS, Architecture
 from training.parallel import ALONE, World, world
 from training.posterior import fit_prior, pixel_variance
-from training.run import Run, read_provenance
+from training.record import is_finished, read_record, standing
+from training.run import Run, check_free
 from training.schedule import first_adversarial_step, phase
 from training.settings import TrainSettings
 from training.sources import load
@@ -55,6 +56,8 @@ def train(
     Raises: DataError, RunFolderError, Diverged, Stopped: the last two leave a checkpoint or the reason.
     """
     with world(settings.device) as (here, device):
+        if here.is_first:
+            check_free(settings.out)
         seen, held_out = load_images(settings)
         training = _Training(settings, seen, torch_device(device), here)
         run = Run.create(settings, seen, held_out, here.is_first)
@@ -68,11 +71,12 @@ def resume(
 
     Raises: as `train`; RunFolderError too, if there is nothing to continue or the data have changed.
     """
-    if (folder / "model.json").exists():
+    settings = read_record(folder).settings.model_copy(update={"out": folder})
+    if is_finished(folder):
         raise RunFolderError(f"{folder} is a finished run: nothing is left to do")
-    record = read_provenance(folder)
+    if not (folder / checkpoint.FILE).is_file():
+        raise RunFolderError(f"{folder} cannot be continued: {standing(folder, settings)}")
     state = checkpoint.load(folder)
-    settings = TrainSettings.model_validate(record["settings"] | {"out": folder})
     with world(settings.device) as (here, device):
         seen, held_out = load_images(settings)
         run = Run.reopen(settings, seen, held_out, here.is_first)
@@ -125,8 +129,10 @@ class _Training:
         try:
             step = int(state["images"]) // self._settings.batch
             self._learner.load(state, is_settled=step > self._settling_step)
-        except (KeyError, RuntimeError) as error:
-            raise RunFolderError(f"{self._settings.out}: the checkpoint is of other networks: {error}") from error
+        except (KeyError, RuntimeError, ValueError, IndexError) as error:
+            raise RunFolderError(
+                f"{self._settings.out}: the checkpoint is of other networks, or of another version: {str(error)[:300]}"
+            ) from error
         return self._learner.images
 
     def finish(self, run: Run, report: Report, is_stopped: Callable[[], bool]) -> Model:
@@ -147,7 +153,7 @@ class _Training:
             # Report: read the losses back, stop if one went bad, draw a sheet when one is due. No phase ends unread.
             is_last = step + 1 == self._steps
             if is_due := (step + 1) % REPORT_STEPS == 0 or step + 1 == self._settling_step or is_last:
-                losses = _read(unread, step, self._world)
+                losses = self._read(unread, step)
                 unread.clear()
                 rate = (learner.images - began) / (time.monotonic() - started_s)
                 run.write_stats(learner.images, rate, losses)
@@ -157,13 +163,13 @@ class _Training:
             # Stop: between steps, where all that decides the next is in the checkpoint.
             stops = is_stopped() if self._world.size == 1 else is_due and self._world.agree(is_stopped())
             if stops and not is_last:
-                self._save()
-                raise Stopped(f"stopped after {learner.images} images; to continue: figment resume {settings.out}")
+                self._save(run, unread, step)
+                raise Stopped(f"stopped after {standing(settings.out, settings)}")
             if (
                 learner.images // settings.checkpoint_every
                 > (learner.images - settings.batch) // settings.checkpoint_every
             ):
-                self._save()
+                self._save(run, unread, step)
 
         model = learner.average
         if model.encoder:
@@ -172,13 +178,30 @@ class _Training:
             if settings.likelihood == "gaussian":
                 model.variance.copy_(pixel_variance(model, self._seen, settings))
         model = model.to("cpu")
+        if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+            raise Diverged.with_advice(f"step {self._steps - 1}: {bad[0]} is not finite after it", settings)
         run.finish(model)
         return model
 
-    def _save(self) -> None:
-        if self._world.is_first:
-            checkpoint.save(self._learner.state(), self._settings.out)
+    def _save(self, run: Run, unread: list[dict[str, Tensor]], step: int) -> None:
+        """Write the checkpoint after `step`, unless a loss went bad: nothing good could come after it."""
+        self._read(unread, step)
+        run.save(self._learner.state())
         self._world.meet()  # torchrun ends all processes when one has left
+
+    def _read(self, steps: list[dict[str, Tensor]], last: int) -> dict[str, float]:
+        """The losses of the last of `steps`, which end with step number `last`: means over the processes.
+
+        Raises: Diverged, naming the first step with a loss that is not finite, and each such loss.
+        """
+        values: dict[str, float] = {}
+        for step, losses in enumerate(steps, last + 1 - len(steps)):
+            means = self._world.mean(torch.stack(list(losses.values()))).tolist()
+            values = dict(zip(losses, means, strict=True))
+            if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+                named = ", ".join(f"{name} is {values[name]}" for name in bad)
+                raise Diverged.with_advice(f"step {step}: {named}", self._settings)
+        return values
 
 
 def torch_device(name: str) -> torch.device:
@@ -188,15 +211,3 @@ def torch_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise TrainingError(f"device: {name} was asked for, but torch finds no GPU; allowed here: auto, cpu")
     return torch.device(name)
-
-
-def _read(steps: list[dict[str, Tensor]], last: int, here: World) -> dict[str, float]:
-    """The losses of the last of `steps`, which end with step number `last`: means over the processes.
-
-    Raises: Diverged, naming the first step with a loss that is not finite, and each such loss.
-    """
-    for step, losses in enumerate(steps, last + 1 - len(steps)):
-        values = dict(zip(losses, here.mean(torch.stack(list(losses.values()))).tolist(), strict=True))
-        if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-            raise Diverged(f"step {step}: {', '.join(f'{name} is {values[name]}' for name in bad)}")
-    return values

@@ -1,0 +1,128 @@
+"""run.json, how a run was begun, and what a folder is that should hold a run.
+
+    settings, images -> Record -> run.json -> Record
+    run folder -> Record, Model, or why there is none
+
+Whoever wants to know anything of a run asks here: there is one reader, and what it cannot read it says in words.
+"""
+
+import hashlib
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from training import checkpoint
+from training.data import ImageSet
+from training.errors import RunFolderError
+from training.model import Model
+from training.settings import TrainSettings
+
+FILE = "run.json"
+
+
+class DataFacts(BaseModel, frozen=True):
+    """What is known of the images of a training: how many it learned from, how many were held out, and their hash."""
+
+    images: int
+    held_out: int
+    sha256: str
+
+
+class Record(BaseModel, frozen=True):
+    """What decides a run: its settings, its images and the packages that it was begun with."""
+
+    settings: TrainSettings
+    data: DataFacts
+    versions: dict[str, str]
+
+
+def record_of(settings: TrainSettings, seen: ImageSet, held_out: ImageSet) -> Record:
+    """The record of a run that is begun now."""
+    packages = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "pillow")}
+    return Record(
+        settings=settings,
+        data=DataFacts(images=len(seen), held_out=len(held_out), sha256=split_sha256(seen, held_out)),
+        versions={"python": platform.python_version(), **packages},
+    )
+
+
+def split_sha256(seen: ImageSet, held_out: ImageSet) -> str:
+    """What images and their split are known by."""
+    return hashlib.sha256((seen.digest() + held_out.digest()).encode()).hexdigest()
+
+
+def read_record(folder: Path) -> Record:
+    """run.json of a run, finished or not.
+
+    Raises: RunFolderError, if the folder is no run's or the record is not one that this version reads.
+    """
+    file = folder / FILE
+    try:
+        return Record.model_validate_json(file.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunFolderError(_no_run(folder)) from None
+    except OSError as error:
+        raise RunFolderError(f"{file} cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        if wrong["type"] == "json_invalid":
+            raise RunFolderError(f"{file} is not JSON: {wrong['ctx']['error']}") from None
+        raise RunFolderError(f"{file} is no record that this version of Figment reads: {_told(error)}") from None
+
+
+def read_run(folder: Path) -> tuple[Model, Record]:
+    """The model of a finished run, and its record.
+
+    Raises: RunFolderError, saying how far an unfinished run is and how it goes on.
+    """
+    record = read_record(folder)
+    if not is_finished(folder):
+        raise RunFolderError(f"{folder} is not a finished run: {standing(folder, record.settings)}")
+    return Model.load(folder), record
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the folder holds a model, which is written last."""
+    return (folder / "model.json").is_file()
+
+
+def standing(folder: Path, settings: TrainSettings) -> str:
+    """Where the unfinished run in `folder` stands, and what can be done."""
+    try:
+        with safe_open(folder / checkpoint.FILE, "pt") as state:
+            images = int(state.get_tensor("images"))
+    except (OSError, SafetensorError):
+        return (
+            f"it has no {checkpoint.FILE} to continue from, one is written every --checkpoint-every images, here "
+            f"{settings.checkpoint_every:,}; it is still being trained, or was cut off: then remove it and train anew"
+        )
+    return f"{images:,} of {settings.images:,} images; to continue: figment resume {folder}"
+
+
+def _no_run(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder} is not a run: {'it is a file' if folder.exists() else 'there is no such folder'}"
+    inside = sorted(path.parent.name for path in folder.glob(f"*/{FILE}"))
+    if inside:
+        return f"{folder} is not a run, but holds some: {', '.join(inside[:8])}"
+    if (folder / "manifest.json").exists() or any(folder.glob("*/manifest.json")):
+        return f"{folder} is not a run but a published model; runs are what figment train writes"
+    return f"{folder} is not a run: {FILE} is missing; runs are what figment train writes"
+
+
+def _told(error: ValidationError) -> str:
+    """The first few complaints, and what may be the reason."""
+    wrong = [f"{'.'.join(map(str, each['loc'])) or 'all of it'}: {_words(each)}" for each in error.errors()[:3]]
+    return f"{'; '.join(wrong)}; another version wrote it, which can read it, or it was changed by hand"
+
+
+def _words(each: object) -> str:
+    assert isinstance(each, dict), "pydantic tells each complaint as a dictionary"
+    if each["type"] == "missing":
+        return "is missing"
+    if each["type"] == "extra_forbidden":
+        return "is not known here"
+    return f"got {str(each['input'])[:100]!r}: {each['msg']}"
