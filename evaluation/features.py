@@ -20,6 +20,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+import evaluation.first_calls  # noqa: F401
+
 RANDOM_WIDTHS = (8, 16, 24, 32)
 """Channels by level of the random network."""
 

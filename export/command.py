@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export.bundle import read_manifest, write_manifest
+from export.critic import change
 from export.errors import ExportError
 from export.foreign import Layout, Range, from_onnx
 from export.measure import measure
@@ -125,8 +126,8 @@ def _tell(published: Published) -> None:
         print(f"left out: {reason}")
     for file, parity in sorted(manifest.parity.items()):
         for name, drift in sorted(parity.drift.items()):
-            change = 100 * (drift.variant / drift.fp32 - 1)
-            print(f"{file}: Frechet distance ({name}) {drift.variant:.4g}, exact {drift.fp32:.4g}: {change:+.2f}%")
+            changed = change(drift.fp32, drift.variant)
+            print(f"{file}: Frechet distance ({name}) {drift.variant:.4g}, exact {drift.fp32:.4g}: {changed}")
     for name, figure in sorted(manifest.quality.items()):
         print(f"{name}: {figure:.4g}")
     if manifest.measured:

@@ -116,12 +116,17 @@ class Critic:
         return inputs
 
 
+def change(exact: float, variant: float) -> str:
+    """Of a distance, in percent; images that are all the same are at a distance of nothing, of which there are no parts."""
+    return f"{variant / exact - 1:+.2%}" if exact else "from nothing" if variant else "unchanged"
+
+
 def _drift(file: str, exact: dict[str, float], variant: dict[str, float]) -> dict[str, Drift]:
     for name, distance in exact.items():
         # Written so that NaN is refused.
         if not abs(variant[name] - distance) <= MAX_DRIFT * distance:
             raise VariantRefused(
                 f"{file}: Frechet distance ({name}) {variant[name]:.4g}, {distance:.4g} in fp32 on the same "
-                f"noise: {variant[name] / distance - 1:+.1%}, allowed are {MAX_DRIFT:.0%} either way"
+                f"noise: {change(distance, variant[name])}, allowed are {MAX_DRIFT:.0%} either way"
             )
     return {name: Drift(fp32=exact[name], variant=variant[name], images=IMAGES_DRAWN) for name in exact}

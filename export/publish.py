@@ -8,6 +8,7 @@ quality or is no faster here is left out, and the reason told.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,8 +132,7 @@ class _Writing:
         for role, graph in self._source.graphs.items():
             file = f"{role}.onnx"
             inputs = self._inputs(graph)
-            wanted = self._source.networks(role, inputs)
-            parity, outputs = verify(file, graph, inputs, wanted, is_exact=True)
+            parity, outputs = verify(file, graph, inputs, partial(self._source.networks, role), is_exact=True)
             if role == "generator" and not np.array_equal(outputs[IMAGES], self._known.get(IMAGES, outputs[IMAGES])):
                 # Interpolate's ends would not be Generate's images.
                 raise ParityError("generator.onnx: gives other bytes than decoder.onnx after prior.onnx")
@@ -208,7 +208,7 @@ class _Writing:
     def _add_lossy(self, variant: Variant, role: str, graph: onnx.ModelProto, drift: dict[str, Drift]) -> Arrays:
         file = f"{role}.{variant}.onnx"
         inputs = self._inputs(graph)
-        parity, outputs = verify(file, graph, inputs, self._source.networks(role, inputs), is_exact=False)
+        parity, outputs = verify(file, graph, inputs, partial(self._source.networks, role), is_exact=False)
         for name, seen in drift.items():
             parity.drift[name].CopyFrom(seen)
         self._add(file, role, variant, graph)

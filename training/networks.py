@@ -18,6 +18,7 @@ from pydantic import ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional
 
+import evaluation.first_calls  # noqa: F401
 from training.settings import Preset
 
 _Layer = TypeVar("_Layer", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
