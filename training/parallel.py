@@ -3,7 +3,10 @@
     torchrun -> World -> rows of a batch, means over processes
 
 Every process holds all weights and draws all of a step's random numbers, of which it takes its rows: gradients are then
-the mean of the processes', and what is trained is what one process would train, but for the order of sums.
+the mean of the processes', and a step is what one process would take from the same weights, but for the order of sums. That
+order decides last bits, and they grow: a leaky ReLU meets its kink on one side or the other, Adam divides by the gradient's
+size. So after some dozens of steps two processes have other weights than one, of the same quality but not of the same bytes;
+the same number of processes on the same kind of machine gives the same bytes, stopped and continued too.
 """
 
 from collections.abc import Iterator, Sequence
