@@ -6,7 +6,7 @@ MODELS ?= models
 RUN ?= runs/small64
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve models test test-starters test-deploy bench bench-export bench-training check format protos dashboards docs clean
+.PHONY: help serve models test test-starters test-deploy bench bench-export bench-training stress check format protos dashboards docs clean
 
 help:
 	@echo "make serve    set up, train the starter models where $(MODELS)/ is empty, serve"
@@ -15,6 +15,7 @@ help:
 	@echo "make test-deploy   build the images, docker compose up, traffic, restarts, replicas; needs a Docker engine"
 	@echo "make bench    this server beside its peers, half an hour; needs h2load (Debian: nghttp2-client)"
 	@echo "make bench-export   PyTorch, a naive export, OpenVINO and the bundle of $(RUN), a run folder, on a CPU"
+	@echo "make stress   images of torch and onnxruntime by bits, in fresh processes under load, on a CPU; three minutes"
 	@echo "make bench-training DATA= TEST=   the families beside their baselines on MNIST's parquet files; two hours"
 	@echo "make check    formatting, types, import contracts, protos, Dockerfile, spelling, and that nothing made is stale"
 	@echo "make format   format and sort imports"
@@ -43,6 +44,9 @@ bench: $(VENV)/installed-dev
 
 bench-export: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.export --run $(RUN)
+
+stress: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks.wobble
 
 bench-training: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.families --data $(DATA) --test $(TEST) --out runs/families

@@ -180,7 +180,7 @@ def test_quality_is_asked_for_before_anything_is_published(vae: Source, tmp_path
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path):
-    with pytest.raises(RunFolderError, match="is not a finished run"):
+    with pytest.raises(RunFolderError, match=r"is not a run: run\.json is missing"):
         from_run(tmp_path)
 
 
