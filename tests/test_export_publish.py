@@ -193,3 +193,10 @@ def test_data_that_has_moved_is_asked_for(vae: Source, runs: Path):
 def test_the_sheet_of_a_bundle_is_a_picture(models: Path):
     with Image.open(models / "vae" / "1" / "samples.png") as sheet:
         assert sheet.width == sheet.height >= 8 * 32
+
+
+@pytest.mark.parametrize(
+    ("exact", "variant", "told"), [(2.0, 2.1, "+5.00%"), (0.0, 0.1, "from nothing"), (0.0, 0.0, "unchanged")]
+)
+def test_what_a_variant_does_to_images_that_are_all_the_same_is_told(exact: float, variant: float, told: str):
+    assert critic.change(exact, variant) == told

@@ -37,8 +37,8 @@ class Diverged(TrainingError):
         advice = [f"a lower --learning-rate, {settings.learning_rate:g} here"]
         if settings.family != "vae" and settings.adversarial == "relativistic":
             advice.append(f"a higher --gamma, {settings.gamma:g} here")
-        if settings.precision != "fp32":
-            advice.append(f"--precision fp32, {settings.precision} here")
+        if settings.precision == "bf16" or (settings.precision == "auto" and settings.device != "cpu"):
+            advice.append("--precision fp32 where it was bf16, as by default on a GPU that has it")
         if settings.perceptual:
             advice.append(f"a lower --perceptual, {settings.perceptual:g} here")
         return cls(f"{what}: the training diverged; begin it anew in another --out with {', or '.join(advice)}")
