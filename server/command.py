@@ -21,6 +21,11 @@ class Serve(BaseSettings, ServerSettings):
 
     errors: ClassVar[tuple[type[Exception], ...]] = (CannotStart,)
 
+    def warn(self, message: str) -> None:
+        """Put what is odd about the command line or the variables into the log."""
+        set_up_logging()
+        structlog.get_logger().warning("settings look wrong", message=message)
+
     def cli_cmd(self) -> None:
         """Serve until a signal comes, then drain."""
         set_up_logging()

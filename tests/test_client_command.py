@@ -160,11 +160,17 @@ def test_a_wrong_value_from_the_environment_names_its_variable(
     monkeypatch.setenv("FIGMENT_BATCH__MAX_SIZE", "1")
     monkeypatch.setenv("FIGMENT_BATCH__SIZES", "1,2")
     assert run("serve", "folder") == 2
-    assert '"batch" from the environment: lists are written as JSON' in capsys.readouterr().err
+    assert "FIGMENT_BATCH__SIZES: got '1,2', allowed are lists and maps as JSON: [64, 128]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"), [(("folder", "--quik"), "unrecognized arguments: --quik"), ((), "required: MODELS")]
+    ("arguments", "told"),
+    [
+        (("folder", "--quik"), "unrecognized arguments: --quik (did you mean --quick?)"),
+        (("folder", "--batch.max-sise=2"), "unrecognized arguments: --batch.max-sise (did you mean --batch.max-size?)"),
+        (("folder", "-x"), "unrecognized arguments: -x"),
+        ((), "required: MODELS"),
+    ],
 )
 def test_a_command_line_that_cannot_be_read_points_to_the_help(
     arguments: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str]

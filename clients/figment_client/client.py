@@ -6,6 +6,7 @@ Owns the channel and one fact for each model, how many images a unary call may a
 """
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Literal, Self, TypeVar
@@ -24,6 +25,7 @@ Request = TypeVar("Request")
 Reply = TypeVar("Reply")
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+ADDRESS_VARIABLE = "FIGMENT_ADDRESS"
 
 SERVICE_CONFIG = {
     "methodConfig": [
@@ -46,20 +48,20 @@ stops ends calls as CANCELLED that come while it says goodbye; what the caller c
 class Client:
     """A connection to one server; use it as a context manager or call close().
 
-    address   host:port; connected to on the first call
+    address   host:port; None = what the variable FIGMENT_ADDRESS says, else 127.0.0.1:50051; connected to on the first call
     timeout_s seconds that one call may take, tries included
     credentials   of a TLS server; None = no encryption
     """
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | None = None,
         *,
         timeout_s: float = 60.0,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         options = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
-        self.address = address
+        self.address = address = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
         self.timeout_s = timeout_s
         self._channel = (
             grpc.secure_channel(address, credentials, options)

@@ -3,9 +3,9 @@
     arguments -> VERBS -> entry point of group `figment.commands` -> settings class -> cli_cmd() -> exit status
 
 A verb is a frozen BaseSettings class with a one-line docstring, fields with descriptions, and `cli_cmd(self) -> None`;
-`errors`, a class variable, names the exceptions that are told without a traceback. How flags and variables are spelled
-is decided in `verb_settings`, once for all. Knows no stage: what is not installed is answered with the command that
-adds it.
+`errors`, a class variable, names the exceptions that are told without a traceback; a verb with a log of its own takes
+warnings by `warn(self, message)`. How flags and variables are spelled is decided in `verb_settings` and `variables`, once
+for all. Knows no stage: what is not installed is answered with the command that adds it.
 
 Exit status: 0 done, 1 the verb failed, 2 the command line is wrong or the verb is not installed, 130 interrupted.
 """
@@ -13,13 +13,15 @@ Exit status: 0 done, 1 the verb failed, 2 the command line is wrong or the verb 
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from difflib import get_close_matches
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
+from figment_client.variables import strangers
 from figment_client.verb_settings import complaints, settings_of, unreadable
 
 
@@ -68,6 +70,11 @@ class _Runnable(Protocol):
     def cli_cmd(self) -> None: ...
 
 
+@runtime_checkable
+class _Warned(Protocol):
+    def warn(self, message: str) -> None: ...
+
+
 def installed(verb: str) -> Entry | None:
     """The entry point of a verb, None where its distribution is not installed."""
     return next(iter(metadata.entry_points(group="figment.commands", name=verb)), None)
@@ -98,7 +105,8 @@ def _dispatched(arguments: list[str], find: Find) -> int:
         return 0
     name, *options = arguments
     if name not in VERBS:
-        return _refused("figment", f"no verb {name[:100]!r}; there are {', '.join(VERBS)}", 2)
+        meant = "".join(f"; did you mean {verb}?" for verb in get_close_matches(name, VERBS, 1, 0.7))
+        return _refused("figment", f"no verb {name[:100]!r}; there are {', '.join(VERBS)}{meant}", 2)
     try:
         entry = find(name)
         return _not_installed(name, "it is not installed") if entry is None else _run(name, entry.load(), options)
@@ -111,12 +119,19 @@ def _dispatched(arguments: list[str], find: Find) -> int:
 
 def _run(name: str, verb: type[BaseSettings], options: list[str]) -> int:
     program = f"figment {name}"
+    environment = {variable.upper(): value for variable, value in os.environ.items()}
+    warnings = list(strangers(name, verb, VERBS, environment))
     try:
-        settings = cast(_Runnable, settings_of(verb, program, options))
+        settings = cast(_Runnable, settings_of(name, verb, options, environment))
     except ValidationError as error:
-        return _refused(program, "\n".join(complaints(verb, error, options)), 2)
+        return _refused(program, "\n".join([*warnings, *complaints(name, verb, error, options, environment)]), 2)
     except SettingsError as error:
-        return _refused(program, f"{unreadable(error)}; see {program} --help", 2)
+        return _refused(program, "\n".join([*warnings, f"{unreadable(error)}; see {program} --help"]), 2)
+    for warning in warnings:
+        if isinstance(settings, _Warned):
+            settings.warn(warning)
+        else:
+            print(f"{program}: {warning}", file=sys.stderr)
     try:
         settings.cli_cmd()
     except BrokenPipeError:

@@ -18,11 +18,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from figment.v1 import manifest_pb2
-from figment_client.client import DEFAULT_ADDRESS, Client
+from figment_client.client import ADDRESS_VARIABLE, DEFAULT_ADDRESS, Client
 from figment_client.errors import FigmentError
 from figment_client.images import Images
 from figment_client.models import Model
 from figment_client.replies import joined
+from figment_client.variables import Variable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".npy", "")
 PROGRESS_IMAGES = 1000
@@ -44,10 +45,10 @@ UInt32 = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _ClientVerb(BaseSettings):
-    model_config = SettingsConfigDict(frozen=True, env_prefix="FIGMENT_", env_nested_delimiter="__")
+    model_config = SettingsConfigDict(frozen=True)
     errors: ClassVar[tuple[type[Exception], ...]] = (FigmentError, OSError)
 
-    address: str = Field(DEFAULT_ADDRESS, description="host:port of the server")
+    address: Annotated[str, Variable(ADDRESS_VARIABLE)] = Field(DEFAULT_ADDRESS, description="host:port of the server")
     timeout_s: float = Field(60.0, gt=0, description=SECONDS_HELP)
 
     def client(self) -> Client:
