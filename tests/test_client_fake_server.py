@@ -63,6 +63,12 @@ def drawn(seed: int, first_index: int, count: int) -> np.ndarray[Any, np.dtype[n
     return np.tile(np.array(values, np.uint8)[:, None, None, None], (1, HEIGHT, WIDTH, CHANNELS))
 
 
+def drawn_by(request: Any) -> dict[str, Any]:
+    """What every reply says of the model, its engine and the time."""
+    timing = images_pb2.Timing(queue_s=0.5, compute_s=0.25, encode_s=0.125, batch_size=64)
+    return {"model": request.model, "version": request.version or "1", "engine": "ab12", "timing": timing}
+
+
 def latents(array: np.ndarray[Any, Any]) -> images_pb2.LatentBatch:
     count, dim = array.shape
     return images_pb2.LatentBatch(count=count, dim=dim, values=array.astype("<f4").tobytes())
@@ -91,7 +97,9 @@ class Services(image_service_pb2_grpc.ImageServiceServicer, model_service_pb2_gr
         seed = request.seed if request.HasField("seed") else 1000
         labels = [request.label] * count if request.HasField("label") else []
         images = batch(drawn(seed, first_index, count))
-        return image_service_pb2.GenerateResponse(images=images, seed=seed, first_index=first_index, labels=labels)
+        return image_service_pb2.GenerateResponse(
+            images=images, seed=seed, first_index=first_index, labels=labels, **drawn_by(request)
+        )
 
     def StreamGenerate(self, requests: Iterator[Any], context: Any) -> Iterator[Any]:
         context.add_callback(self.stream_cancelled.set)
@@ -113,19 +121,21 @@ class Services(image_service_pb2_grpc.ImageServiceServicer, model_service_pb2_gr
     def Encode(self, request: Any, context: Any) -> Any:
         self._arrived(request, context)
         mean = np.arange(request.images.count * LATENT_DIM).reshape(-1, LATENT_DIM)
-        return image_service_pb2.EncodeResponse(mean=latents(mean), log_variance=latents(-mean))
+        return image_service_pb2.EncodeResponse(**drawn_by(request), mean=latents(mean), log_variance=latents(-mean))
 
     def Decode(self, request: Any, context: Any) -> Any:
         self._arrived(request, context)
-        return image_service_pb2.DecodeResponse(images=batch(drawn(0, 0, request.latents.count)))
+        return image_service_pb2.DecodeResponse(**drawn_by(request), images=batch(drawn(0, 0, request.latents.count)))
 
     def Reconstruct(self, request: Any, context: Any) -> Any:
         self._arrived(request, context)
-        return image_service_pb2.ReconstructResponse(images=batch(drawn(0, 0, request.images.count)))
+        return image_service_pb2.ReconstructResponse(
+            **drawn_by(request), images=batch(drawn(0, 0, request.images.count))
+        )
 
     def Interpolate(self, request: Any, context: Any) -> Any:
         self._arrived(request, context)
-        return image_service_pb2.InterpolateResponse(images=batch(drawn(0, 0, request.steps)))
+        return image_service_pb2.InterpolateResponse(**drawn_by(request), images=batch(drawn(0, 0, request.steps)))
 
     def ListModels(self, request: Any, context: Any) -> Any:
         self._arrived(request, context)

@@ -14,11 +14,6 @@ def pictures(count: int = 5, height: int = 4, width: int = 3, channels: int = 1)
     return Images(pixels.astype(np.uint8).reshape(count, height, width, channels), seed=7, first_index=10)
 
 
-def test_slices_keep_what_the_images_were_drawn_from() -> None:
-    part = pictures()[1:3]
-    assert (type(part), part.seed, part.first_index) == (Images, 7, 10)
-
-
 def test_pixels_that_are_not_bytes_are_refused_instead_of_cut() -> None:
     with pytest.raises(ValueError, match="float64"):
         Images(np.full((1, 2, 2, 1), 0.9))
@@ -69,10 +64,10 @@ def test_an_animation_of_nothing_is_an_error(tmp_path: Path) -> None:
         pictures()[:0].save(tmp_path / "a.gif")
 
 
-def test_no_ending_saves_a_folder_of_pictures_named_by_index(tmp_path: Path) -> None:
+def test_no_ending_saves_a_folder_of_pictures_named_by_seed_and_index(tmp_path: Path) -> None:
     folder = pictures(2).save(tmp_path / "folder")
-    assert sorted(file.name for file in folder.iterdir()) == ["000010.png", "000011.png"]
-    np.testing.assert_array_equal(np.asarray(Image.open(folder / "000011.png")), pictures(2)[1, ..., 0])
+    assert sorted(file.name for file in folder.iterdir()) == ["7-000010.png", "7-000011.png"]
+    np.testing.assert_array_equal(np.asarray(Image.open(folder / "7-000011.png")), pictures(2)[1, ..., 0])
 
 
 def test_an_ending_that_nobody_knows_is_an_error(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from figment_client.errors import Unavailable as Unavailable
     from figment_client.errors import Unimplemented as Unimplemented
     from figment_client.images import Images as Images
+    from figment_client.images import Timing as Timing
     from figment_client.models import Model as Model
     from figment_client.models import Version as Version
     from figment_client.replies import Encoding as Encoding
@@ -42,13 +43,21 @@ __all__ = [
     "Model",
     "NotFound",
     "PermissionDenied",
+    "Timing",
     "Unauthenticated",
     "Unavailable",
     "Unimplemented",
     "Version",
 ]
 
-_HOME = {"Client": "client", "Encoding": "replies", "Images": "images", "Model": "models", "Version": "models"}
+_HOME = {
+    "Client": "client",
+    "Encoding": "replies",
+    "Images": "images",
+    "Timing": "images",
+    "Model": "models",
+    "Version": "models",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,24 +8,29 @@ Owns the channel and one fact for each model, how many images a unary call may a
 import json
 import os
 from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
 from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 import grpc
 import numpy.typing as npt
+from google.protobuf.message import Message
 
 from figment.v1 import image_service_pb2, image_service_pb2_grpc, images_pb2, model_service_pb2, model_service_pb2_grpc
 from figment_client import errors, replies, requests
 from figment_client.images import Images
 from figment_client.models import Model
+from figment_client.reasons import Asked
 from figment_client.replies import Encoding
 from figment_client.requests import End, ImageSource
 
-Request = TypeVar("Request")
+Request = TypeVar("Request", bound=Message)
 Reply = TypeVar("Reply")
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 ADDRESS_VARIABLE = "FIGMENT_ADDRESS"
+STATE_S = 5.0
+"""Seconds to wait for what gRPC answers at once."""
 
 SERVICE_CONFIG = {
     "methodConfig": [
@@ -51,6 +56,8 @@ class Client:
     address   host:port; None = what the variable FIGMENT_ADDRESS says, else 127.0.0.1:50051; connected to on the first call
     timeout_s seconds that one call may take, tries included
     credentials   of a TLS server; None = no encryption
+
+    Raises: InvalidArgument, if the address or timeout_s is none.
     """
 
     def __init__(
@@ -61,8 +68,9 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         options = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
-        self.address = address = address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
-        self.timeout_s = timeout_s
+        address = requests.server_address(address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)
+        self.address = address
+        self.timeout_s = requests.seconds("timeout_s", timeout_s)
         self._channel = (
             grpc.secure_channel(address, credentials, options)
             if credentials
@@ -132,7 +140,7 @@ class Client:
         Yields (n, H, W, C) uint8, each with its own first_index and labels. Raises: FigmentError.
         """
         request = requests.generate_request(model, version, count, seed, first_index, label, truncation)
-        return self._pieces(request, timeout_s)
+        return self._pieces(request, None if timeout_s is None else requests.seconds("timeout_s", timeout_s))
 
     def encode(self, model: str, images: ImageSource, labels: Sequence[int] = (), *, version: str = "") -> Encoding:
         """Map images, arrays (N, H, W, C) uint8 or files, to the Gaussians of their latents.
@@ -143,7 +151,7 @@ class Client:
         checked = requests.label_list(labels, batch.count)
         request = image_service_pb2.EncodeRequest(model=name, version=version, images=batch, labels=checked)
         reply = self._call(self._images.Encode, request)
-        return Encoding(replies.read_latents(reply.mean), replies.read_latents(reply.log_variance))
+        return replies.read_encoding(reply)
 
     def decode(self, model: str, latents: npt.ArrayLike, labels: Sequence[int] = (), *, version: str = "") -> Images:
         """Map latents, (N, Z) floating point, to images.
@@ -155,7 +163,7 @@ class Client:
         request = image_service_pb2.DecodeRequest(
             model=name, version=version, latents=batch, labels=checked, format=images_pb2.IMAGE_FORMAT_RAW
         )
-        return Images(replies.read_images(self._call(self._images.Decode, request).images), labels=checked)
+        return replies.read_mapped(self._call(self._images.Decode, request), checked)
 
     def reconstruct(self, model: str, images: ImageSource, labels: Sequence[int] = (), *, version: str = "") -> Images:
         """Map images to the images decoded from the means of their latents.
@@ -167,7 +175,7 @@ class Client:
         request = image_service_pb2.ReconstructRequest(
             model=name, version=version, images=batch, labels=checked, format=images_pb2.IMAGE_FORMAT_RAW
         )
-        return Images(replies.read_images(self._call(self._images.Reconstruct, request).images), labels=checked)
+        return replies.read_mapped(self._call(self._images.Reconstruct, request), checked)
 
     def interpolate(
         self,
@@ -187,7 +195,7 @@ class Client:
         """
         request = requests.interpolate_request(model, version, start, end, steps, method, label)
         labels = [] if label is None else [request.label] * steps
-        return Images(replies.read_images(self._call(self._images.Interpolate, request).images), labels=labels)
+        return replies.read_mapped(self._call(self._images.Interpolate, request), labels)
 
     def models(self) -> list[Model]:
         """The models that the server holds, those that failed to load included. Raises: FigmentError."""
@@ -206,21 +214,28 @@ class Client:
         return limit
 
     def _call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request) -> Reply:
+        asked = Asked(requests.described(request), self.address, self.timeout_s)
         try:
             return method(request, timeout=self.timeout_s)
         except grpc.RpcError as error:
-            raise errors.from_rpc(error) from error
+            raise errors.from_rpc(error, asked, self._is_connected) from error
+        except ValueError as error:  # gRPC's answer of a channel that was closed before.
+            raise errors.Cancelled(f"{asked.what} was given up: {error}") from error
 
     def _pieces(self, request: image_service_pb2.GenerateRequest, timeout_s: float | None) -> Iterator[Images]:
         message = image_service_pb2.StreamGenerateRequest(id="0", request=request)
-        call = self._images.StreamGenerate(iter([message]), timeout=timeout_s)
+        piece: Images | None = None
         next_index, left = request.first_index, request.count
+        try:
+            call = self._images.StreamGenerate(iter([message]), timeout=timeout_s)
+        except ValueError as error:
+            raise errors.Cancelled(f"{requests.described(request)} was given up: {error}") from error
         try:
             for response in call:
                 if response.HasField("error"):
                     raise errors.from_message(response.error)
                 if response.HasField("response"):
-                    piece = replies.next_piece(response.response, next_index, left)
+                    piece = replies.next_piece(response.response, next_index, left, piece)
                     next_index, left = next_index + len(piece), left - len(piece)
                     yield piece
                 if response.last and left:
@@ -228,7 +243,19 @@ class Client:
                 if response.last:
                     return
         except grpc.RpcError as error:
-            raise errors.from_rpc(error) from error
+            what = requests.described(request) + (
+                f", of which {request.count - left} came" if piece is not None else ""
+            )
+            raise errors.from_rpc(error, Asked(what, self.address, timeout_s), self._is_connected) from error
         finally:
             call.cancel()
         raise errors.Unavailable("the server ended the stream before the last image; it may be draining, try again")
+
+    def _is_connected(self) -> bool:
+        """Whether there is a connection now; gRPC tells it to subscribers only."""
+        states: SimpleQueue[grpc.ChannelConnectivity] = SimpleQueue()
+        self._channel.subscribe(states.put)
+        try:
+            return states.get(timeout=STATE_S) is grpc.ChannelConnectivity.READY
+        finally:
+            self._channel.unsubscribe(states.put)

@@ -1,7 +1,7 @@
 """What can go wrong when a server is asked for images.
 
     FigmentError             any code that has no class below
-      InvalidArgument        the request is wrong; `field` names the part at fault. Also raised before anything is sent
+      InvalidArgument        the request is wrong or too large; `field` names the part at fault. Also raised before sending
       NotFound               no such model or version
       FailedPrecondition     the model cannot do this: a GAN has no encoder
       Exhausted              the server is full; try again after `retry_after_s`
@@ -15,9 +15,10 @@
 
     grpc.RpcError, or a stream's figment.v1.Error -> one of these
 
-The wire code is on the class, the server's request id on the error. Knows gRPC, not what was asked for.
+The wire code is on the class, the server's request id on the error. What no server has said is put in words by `reasons`.
 """
 
+from collections.abc import Callable
 from typing import ClassVar, cast
 
 import grpc
@@ -25,6 +26,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
 from figment.v1 import image_service_pb2
+from figment_client.reasons import Asked, in_words
 
 
 class FigmentError(Exception):
@@ -130,9 +132,13 @@ _CLASS_OF = {kind.code: kind for kind in _PLAIN}
 _CODE_OF_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
-def from_rpc(error: grpc.RpcError) -> FigmentError:
-    """The error of a call that failed, with what its google.rpc.Status details tell."""
+def from_rpc(error: grpc.RpcError, asked: Asked, is_connected: Callable[[], bool]) -> FigmentError:
+    """The error of a call that failed: what the server says, with its google.rpc.Status details, else what gRPC met.
+
+    is_connected: whether there is a connection; called only where the deadline has passed.
+    """
     call = cast(grpc.Call, error)
+    code, message = call.code(), call.details() or ""
     field, retry_after_s = "", 0.0
     try:
         status = rpc_status.from_call(call)
@@ -148,7 +154,9 @@ def from_rpc(error: grpc.RpcError) -> FigmentError:
             detail.Unpack(retry_info)
             retry_after_s = retry_info.retry_delay.ToTimedelta().total_seconds()
     request_id = next((value for key, value in call.trailing_metadata() or () if key == "x-request-id"), "")
-    return _built(call.code(), call.details() or "", field, retry_after_s, str(request_id))
+    if not request_id and not status:
+        code, message = in_words(code, message, asked, is_connected)
+    return _built(code, message, field, retry_after_s, str(request_id))
 
 
 def from_message(error: image_service_pb2.Error) -> FigmentError:

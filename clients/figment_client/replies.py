@@ -6,23 +6,50 @@ Knows NumPy and the messages, no channel; so every client, synchronous or not, r
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from figment.v1 import image_service_pb2, images_pb2
 from figment_client.errors import Internal
-from figment_client.images import Images
+from figment_client.images import Images, Timing
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 
 
-class Encoding(NamedTuple):
-    """q(z|x) of each image: mean and log_variance, both (N, Z) float32."""
+Mapped: TypeAlias = (
+    image_service_pb2.DecodeResponse | image_service_pb2.ReconstructResponse | image_service_pb2.InterpolateResponse
+)
 
+
+class _Gaussians(NamedTuple):
     mean: FloatArray
     log_variance: FloatArray
+
+
+class Encoding(_Gaussians):
+    """q(z|x) of each image: a pair of mean and log_variance, both (N, Z) float32, that also knows what made it."""
+
+    model: str = ""
+    version: str = ""
+    engine: str = ""
+    timing: Timing | None = None
+
+    def __new__(
+        cls,
+        mean: FloatArray,
+        log_variance: FloatArray,
+        *,
+        model: str = "",
+        version: str = "",
+        engine: str = "",
+        timing: Timing | None = None,
+    ) -> Self:
+        """A pair, as mean, log_variance = encoding takes it apart."""
+        pair = super().__new__(cls, mean, log_variance)
+        pair.model, pair.version, pair.engine, pair.timing = model, version, engine, timing
+        return pair
 
 
 def read_images(batch: images_pb2.ImageBatch) -> npt.NDArray[np.uint8]:
@@ -53,35 +80,106 @@ def read_latents(batch: images_pb2.LatentBatch) -> FloatArray:
 
 
 def read_generated(reply: image_service_pb2.GenerateResponse) -> Images:
-    """The reply's images, with what they were drawn from."""
-    pixels = read_images(reply.images)
-    return Images(pixels, seed=reply.seed, first_index=reply.first_index, labels=list(reply.labels))
+    """The reply's images, with what they were drawn from and by.
+
+    Raises: Internal, if the reply does not hold what it says.
+    """
+    return _known(reply, seed=reply.seed, first_index=reply.first_index, labels=list(reply.labels))
 
 
-def next_piece(reply: image_service_pb2.GenerateResponse, first_index: int, left: int) -> Images:
+def read_mapped(reply: Mapped, labels: list[int]) -> Images:
+    """The images of a reply that were drawn from no seed, with what drew them.
+
+    Raises: Internal, if the reply does not hold what it says.
+    """
+    return _known(reply, labels=labels)
+
+
+def read_encoding(reply: image_service_pb2.EncodeResponse) -> Encoding:
+    """The reply's Gaussians, with what made them.
+
+    Raises: Internal, if the reply does not hold what it says.
+    """
+    mean, log_variance = read_latents(reply.mean), read_latents(reply.log_variance)
+    return Encoding(
+        mean,
+        log_variance,
+        model=reply.model,
+        version=reply.version,
+        engine=reply.engine,
+        timing=_timing(reply),
+    )
+
+
+def next_piece(reply: image_service_pb2.GenerateResponse, first_index: int, left: int, before: Images | None) -> Images:
     """The next images of a stream, of which `left` are still to come from index `first_index` on.
 
-    Raises: Internal, if it holds others.
+    before: the piece before it, None for the first.
+
+    Raises: Internal, if it holds others, or was drawn by another than the pieces before.
     """
     piece = read_generated(reply)
-    if piece.first_index != first_index or len(piece) > left:
+    if piece.first_index != first_index or not 0 < len(piece) <= left:
         got = f"{len(piece)} images from index {piece.first_index} on"
         raise Internal(f"the server's stream is out of order: got {got}, expected at most {left} from {first_index} on")
+    for name in ("seed", "model", "version", "engine", "shape") if before is not None else ():
+        was, came = getattr(before, name), getattr(piece, name)
+        was, came = (was[1:], came[1:]) if name == "shape" else (was, came)
+        if was != came:
+            raise Internal(
+                f"the server's stream changed at index {first_index}: got {name} {came!r}, expected {was!r} as before; "
+                "ask again for all images, so that one model draws them"
+            )
     return piece
 
 
 def joined(pieces: Iterable[Images], count: int) -> Images:
-    """The pieces of one stream of `count` images, copied as they come into one array."""
-    images: Images | None = None
+    """The pieces of one stream of `count` images, copied as they come into one array; their times added."""
+    array: npt.NDArray[np.uint8] | None = None
+    first: Images | None = None
     filled, labels = 0, list[int]()
+    timing: Timing | None = None
     for piece in pieces:
-        if images is None:
+        if array is None or first is None:
+            first = piece
             array = np.empty((count, *piece.shape[1:]), np.uint8)
-            images = Images(array, seed=piece.seed, first_index=piece.first_index)
-        images[filled : filled + len(piece)] = piece
+        array[filled : filled + len(piece)] = piece
         filled += len(piece)
         labels += piece.labels
-    if images is None:
+        timing = timing + piece.timing if timing and piece.timing else timing or piece.timing
+    if array is None or first is None:
         raise Internal("the server's stream holds no images")
-    images.labels = labels
-    return images
+    if len(labels) not in (0, count):
+        raise Internal(f"the server's stream holds {len(labels)} labels for {count} images")
+    return Images(
+        array,
+        seed=first.seed,
+        first_index=first.first_index,
+        labels=labels,
+        model=first.model,
+        version=first.version,
+        engine=first.engine,
+        timing=timing,
+    )
+
+
+def _known(reply: image_service_pb2.GenerateResponse | Mapped, labels: list[int], **facts: Any) -> Images:
+    pixels = read_images(reply.images)
+    if len(labels) not in (0, len(pixels)):
+        raise Internal(f"the server's reply holds {len(labels)} labels for {len(pixels)} images")
+    return Images(
+        pixels,
+        labels=labels,
+        model=reply.model,
+        version=reply.version,
+        engine=reply.engine,
+        timing=_timing(reply),
+        **facts,
+    )
+
+
+def _timing(reply: image_service_pb2.GenerateResponse | image_service_pb2.EncodeResponse | Mapped) -> Timing | None:
+    if not reply.HasField("timing"):
+        return None
+    timing = reply.timing
+    return Timing(timing.queue_s, timing.compute_s, timing.encode_s, timing.batch_size)

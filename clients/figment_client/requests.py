@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import Message
 
 from figment.v1 import image_service_pb2, images_pb2
 from figment_client.errors import InvalidArgument
@@ -24,6 +25,8 @@ End: TypeAlias = int | tuple[int, int] | Sequence[float] | npt.NDArray[np.floati
 """End of an interpolation: a seed (its image 0), a tuple (seed, index), or a latent of shape (Z,)."""
 
 QUOTED_CHARACTERS = 100
+LONGEST_S = 1e9
+_SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "vsock:", "xds:")
 _METHODS = {
     "lerp": image_service_pb2.INTERPOLATION_METHOD_LERP,
     "slerp": image_service_pb2.INTERPOLATION_METHOD_SLERP,
@@ -129,6 +132,48 @@ def label_list(labels: Iterable[int], count: int) -> list[int]:
     if len(checked) not in (0, 1, count):
         raise _invalid("labels", f"{len(checked)} labels", f"none, 1 or {count}, one an image")
     return checked * count if len(checked) == 1 else checked
+
+
+def described(request: Message) -> str:
+    """What a request asks for, in words: "Generate of 64 images of digits-gan"."""
+    words = [request.DESCRIPTOR.name.removesuffix("Request")]
+    if isinstance(request, image_service_pb2.DecodeRequest):
+        words.append(f"of {request.latents.count} latents")
+    elif isinstance(request, image_service_pb2.EncodeRequest | image_service_pb2.ReconstructRequest):
+        words.append(f"of {request.images.count} images")
+    elif isinstance(request, image_service_pb2.GenerateRequest):
+        words.append(f"of {request.count} images")
+    elif isinstance(request, image_service_pb2.InterpolateRequest):
+        words.append(f"of {request.steps} images")
+    if model := getattr(request, "model", ""):
+        words.append(f"of {model}")
+    return " ".join(words)
+
+
+def seconds(field: str, value: float) -> float:
+    """The number as it came.
+
+    Raises: InvalidArgument, if no call can take so long.
+    """
+    if not 0 < value <= LONGEST_S:
+        raise _invalid(field, value, f"a number of seconds above 0, at most {LONGEST_S:g}")
+    return value
+
+
+def server_address(address: str) -> str:
+    """The address as it came.
+
+    Raises: InvalidArgument, if it is neither host:port nor a name in one of gRPC's own schemes.
+    """
+    if address.startswith(_SCHEMES):
+        return address
+    host, _, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535
+    is_host = host.startswith("[") and host.endswith("]") if ":" in host else bool(host) and "/" not in host
+    if not is_port or not is_host or any(letter.isspace() for letter in address):
+        allowed = "host:port, such as 127.0.0.1:50051 or [::1]:50051, or a name of gRPC's, such as dns:///host:50051"
+        raise _invalid("address", address, allowed)
+    return address
 
 
 def model_name(name: str) -> str:
