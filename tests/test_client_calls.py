@@ -180,6 +180,10 @@ PIXELS = np.zeros((2, 8, 6, 1), np.uint8)
     ("field", "call"),
     [
         ("model", lambda client: client.generate("")),
+        ("model", lambda client: client.generate("\udcff")),
+        ("version", lambda client: client.generate("m", version="\udcff")),
+        ("version", lambda client: client.model("m", 3)),
+        ("version", lambda client: client.decode("m", LATENT, version=3)),
         ("count", lambda client: client.generate("m", 0)),
         ("count", lambda client: client.generate("m", 1.5)),
         ("count", lambda client: client.generate("m", True)),

@@ -193,6 +193,37 @@ def test_any_other_exception_is_a_bug_and_is_shown() -> None:
         run("serve", "folder")
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(28, "No space left on device", "runs/a"), "runs/a: No space left on device"),
+        (OSError("cannot write mode F as PNG"), "cannot write mode F as PNG"),
+        (MemoryError(), "there is not enough memory"),
+    ],
+)
+def test_what_files_and_memory_refuse_is_told_for_every_verb(
+    error: Exception, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Serve.raises = error
+    assert run("serve", "folder") == 1
+    assert capsys.readouterr().err == f"figment serve: {told}\n"
+
+
+@pytest.mark.parametrize(("out", "status"), [("/dev/full", 1), (None, 0)])
+def test_an_output_that_cannot_be_written_is_one_line_at_most(out: str | None, status: int) -> None:
+    code = "import sys; from figment_client.command import main; sys.exit(main([]))"
+    closed = "exec >&-" if out is None else f"exec >{out}"
+    done = subprocess.run(
+        ["sh", "-c", f'{closed}; exec "$0" -c "$1"', sys.executable, code],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PYTHONPATH": str(Path(figment_client.__file__).parents[1])},
+        check=False,
+    )
+    assert done.returncode == status
+    assert done.stderr == ("" if out is None else "figment: [Errno 28] No space left on device\n")
+
+
 def test_an_interrupt_ends_with_130() -> None:
     Serve.raises = KeyboardInterrupt()
     assert run("serve", "folder") == 130

@@ -32,7 +32,7 @@ def told(verb: str, *options: str) -> list[str]:
 
 OPTIONS_WITH_TEXT = {
     "train": "cache", "export": "name", "import": "name", "evaluate": "data", "compare": "out",
-    "serve": "models", "generate": "version", "interpolate": "version", "reconstruct": "version", "models": "address",
+    "serve": "models", "generate": "version", "interpolate": "version", "reconstruct": "version",
 }  # fmt: skip
 
 

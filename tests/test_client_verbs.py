@@ -1,5 +1,7 @@
 """The verbs that ask a server: options in, files and one line out."""
 
+import io
+import socket
 import tomllib
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
@@ -12,6 +14,7 @@ from test_client_fake_server import HEIGHT, WIDTH, FakeServer, drawn
 
 import figment_client
 from figment.v1 import image_service_pb2
+from figment_client import Client, InvalidArgument
 from figment_client.command import main
 from figment_client.images import GAP, Images
 
@@ -65,6 +68,29 @@ def test_a_flag_overrules_the_variable(server: FakeServer, tmp_path: Path, monke
     assert run("generate", "digits", "--address", server.address, "--out", tmp_path / "a.npy") == 0
 
 
+def test_a_wrong_address_names_the_variable_that_it_is_from(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FIGMENT_ADDRESS", "tcp://10.0.0.1:50051")
+    assert run("models") == 2
+    told = capsys.readouterr().err
+    assert told.startswith(
+        "figment models: --address (FIGMENT_ADDRESS): got 'tcp://10.0.0.1:50051', allowed is host:port"
+    )
+    with pytest.raises(InvalidArgument, match="FIGMENT_ADDRESS: got 'tcp"):
+        Client()
+
+
+def test_a_name_that_the_output_cannot_show_is_written_with_escapes(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", shown)
+    assert run("generate", "digits", "--out", tmp_path / "\u00fc\udcff.png") == 0
+    shown.seek(0)
+    assert "\\xfc\\udcff.png: 16 images of digits" in shown.read()
+
+
 def test_an_ending_that_cannot_be_written_is_refused_before_drawing(
     server: FakeServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,13 +134,89 @@ def test_reconstruct_shows_the_originals_above(server: FakeServer, tmp_path: Pat
     assert list(server.services.requests[-1].labels) == [1, 1, 1]
 
 
-def test_a_file_that_is_not_there_is_one_line_and_status_1(
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("file/sheet.png", "file: is a file, allowed is a folder"),
+        ("file/deep/folder", "file: is a file, allowed is a folder"),
+        ("file", "file: is a file, allowed is a folder"),
+        ("folder.png", "folder.png: is a folder, allowed is a file"),
+        ("x" * 300 + ".png", ": File name too long"),
+    ],
+)
+@pytest.mark.parametrize("verb", ["generate", "interpolate", "reconstruct"])
+def test_where_nothing_could_be_saved_nothing_is_drawn(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str, out: str, told: str
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    (tmp_path / "folder.png").mkdir()
+    files = [tmp_path / "a.png"] if verb == "reconstruct" else []
+    assert run(verb, "digits", *files, "--out", tmp_path / out) == 1
+    assert told in capsys.readouterr().err
+    assert server.services.requests == []
+
+
+def test_a_folder_that_may_not_be_written_is_told_before_drawing(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "os.access", lambda path, mode: False
+    )  # root, who runs tests in containers, may write everywhere
+    assert run("generate", "digits", "--out", tmp_path / "new" / "a.png") == 1
+    assert capsys.readouterr().err == f"figment generate: {tmp_path}: may not be written by this user\n"
+    assert server.services.requests == []
+
+
+def test_an_out_of_nothing_is_not_the_current_folder(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("generate", "digits", "--out", "") == 2
+    assert "--out: got '', allowed is the name of a file or folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", ["webp", "jpg"])
+def test_a_sheet_that_its_format_cannot_hold_is_told(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str
+) -> None:
+    options = ["--count", "9", "--columns", "9000", "--out", tmp_path / f"wide.{ending}"]
+    assert run("generate", "digits", *options) == 1
+    assert f"wide.{ending}: got a sheet of 72002x" in capsys.readouterr().err
+
+
+def test_a_sheet_that_memory_cannot_hold_is_told(
     server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run("reconstruct", "digits", tmp_path / "none.png") == 1
-    told = capsys.readouterr().err
-    assert told.startswith("figment reconstruct: ")
-    assert "none.png" in told
+    assert run("generate", "digits", "--columns", str(10**15), "--out", tmp_path / "wide.png") == 1
+    assert "figment generate: Unable to allocate" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("none.png", "none.png: No such file or directory"),
+        ("folder", "folder: Is a directory"),
+        ("text.png", "images: got '{path}', allowed is PNG, JPEG and WebP files"),
+        ("empty.png", "images: got '{path}', allowed is PNG, JPEG and WebP files"),
+    ],
+)
+def test_what_is_no_picture_is_one_line_and_status_1(
+    server: FakeServer, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, told: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "empty.png").touch()
+    assert run("reconstruct", "digits", tmp_path / name, "--out", tmp_path / "a.png") == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("figment reconstruct: ")
+    assert told.format(path=tmp_path / name) in line
+
+
+def test_a_bulk_of_images_waits_for_a_silent_server_no_longer_than_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        options = ["--count", "5000", "--address", address, "--timeout-s", "0.2"]
+        assert run("generate", "digits", *options, "--out", tmp_path / "folder") == 1
+    assert f"no connection to {address} within 0.2 s" in capsys.readouterr().err
 
 
 def test_models_lists_versions_sizes_labels_and_reasons(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

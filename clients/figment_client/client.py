@@ -68,7 +68,8 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
         options = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
-        address = requests.server_address(address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)
+        field = "address" if address else ADDRESS_VARIABLE
+        address = requests.server_address(field, address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)
         self.address = address
         self.timeout_s = requests.seconds("timeout_s", timeout_s)
         self._channel = (
@@ -135,7 +136,8 @@ class Client:
         """Draw as generate() does and hand the images over piece by piece, in index order, holding only one piece.
 
         A slow reader slows the server down, so timeout_s, which covers the reader's own time too, is None = endless by
-        default. Leaving the loop early and dropping the iterator cancels the rest.
+        default; reaching the server has the client's own timeout_s. Leaving the loop early and dropping the iterator cancels
+        the rest.
 
         Yields (n, H, W, C) uint8, each with its own first_index and labels. Raises: FigmentError.
         """
@@ -149,7 +151,9 @@ class Client:
         """
         name, batch = requests.model_name(model), requests.image_batch(images)
         checked = requests.label_list(labels, batch.count)
-        request = image_service_pb2.EncodeRequest(model=name, version=version, images=batch, labels=checked)
+        request = image_service_pb2.EncodeRequest(
+            model=name, version=requests.version_name(version), images=batch, labels=checked
+        )
         reply = self._call(self._images.Encode, request)
         return replies.read_encoding(reply)
 
@@ -161,7 +165,11 @@ class Client:
         name, batch = requests.model_name(model), requests.latent_batch(latents)
         checked = requests.label_list(labels, batch.count)
         request = image_service_pb2.DecodeRequest(
-            model=name, version=version, latents=batch, labels=checked, format=images_pb2.IMAGE_FORMAT_RAW
+            model=name,
+            version=requests.version_name(version),
+            latents=batch,
+            labels=checked,
+            format=images_pb2.IMAGE_FORMAT_RAW,
         )
         return replies.read_mapped(self._call(self._images.Decode, request), checked)
 
@@ -173,7 +181,11 @@ class Client:
         name, batch = requests.model_name(model), requests.image_batch(images)
         checked = requests.label_list(labels, batch.count)
         request = image_service_pb2.ReconstructRequest(
-            model=name, version=version, images=batch, labels=checked, format=images_pb2.IMAGE_FORMAT_RAW
+            model=name,
+            version=requests.version_name(version),
+            images=batch,
+            labels=checked,
+            format=images_pb2.IMAGE_FORMAT_RAW,
         )
         return replies.read_mapped(self._call(self._images.Reconstruct, request), checked)
 
@@ -204,7 +216,9 @@ class Client:
 
     def model(self, name: str, version: str = "") -> model_service_pb2.GetModelResponse:
         """One version's manifest, the states of all, and the server's limits. Raises: FigmentError."""
-        request = model_service_pb2.GetModelRequest(model=requests.model_name(name), version=version)
+        request = model_service_pb2.GetModelRequest(
+            model=requests.model_name(name), version=requests.version_name(version)
+        )
         return self._call(self._models.GetModel, request)
 
     def _unary_limit(self, model: str, version: str) -> int:
@@ -225,6 +239,8 @@ class Client:
     def _pieces(self, request: image_service_pb2.GenerateRequest, timeout_s: float | None) -> Iterator[Images]:
         message = image_service_pb2.StreamGenerateRequest(id="0", request=request)
         piece: Images | None = None
+        if timeout_s is None:  # A server that cannot be reached is not waited for without end.
+            self._unary_limit(request.model, request.version)
         next_index, left = request.first_index, request.count
         try:
             call = self._images.StreamGenerate(iter([message]), timeout=timeout_s)

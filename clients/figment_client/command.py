@@ -3,9 +3,10 @@
     arguments -> VERBS -> entry point of group `figment.commands` -> settings class -> cli_cmd() -> exit status
 
 A verb is a frozen BaseSettings class with a one-line docstring, fields with descriptions, and `cli_cmd(self) -> None`;
-`errors`, a class variable, names the exceptions that are told without a traceback; a verb with a log of its own takes
-warnings by `warn(self, message)`. How flags and variables are spelled is decided in `verb_settings` and `variables`, once
-for all. Knows no stage: what is not installed is answered with the command that adds it.
+`errors`, a class variable, names the exceptions that are told without a traceback, as what files and memory refuse always
+is; a verb with a log of its own takes warnings by `warn(self, message)`. How flags and variables are spelled is decided in
+`verb_settings` and `variables`, once for all. Knows no stage: what is not installed is answered with the command that
+adds it.
 
 Exit status: 0 done, 1 the verb failed, 2 the command line is wrong or the verb is not installed, 130 interrupted.
 """
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from importlib import metadata
 from importlib.util import find_spec
+from io import TextIOWrapper
 from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 
 from pydantic import ValidationError
@@ -83,9 +85,12 @@ def installed(verb: str) -> Entry | None:
 def main(arguments: Sequence[str] | None = None, find: Find = installed) -> int:
     """Run one command line, sys.argv's by default, and return the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # as of standard error: names of files need not be text
     try:
         status = _dispatched(arguments, find)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where nobody opened it: figment models >&-
+            sys.stdout.flush()
         return status
     except KeyboardInterrupt:
         print(file=sys.stderr)
@@ -94,6 +99,9 @@ def main(arguments: Sequence[str] | None = None, find: Find = installed) -> int:
         # The reader of our output, such as `head`, has left. Without this the interpreter's last flush would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 141
+    except OSError as error:  # of standard output: /dev/full
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return _refused("figment", _of_the_system(error), 1)
 
 
 def _dispatched(arguments: list[str], find: Find) -> int:
@@ -137,8 +145,17 @@ def _run(name: str, verb: type[BaseSettings], options: list[str]) -> int:
     except BrokenPipeError:
         raise
     except getattr(verb, "errors", ()) as error:
-        return _refused(program, str(error), 1)
+        return _refused(program, _of_the_system(error) if isinstance(error, OSError) else str(error), 1)
+    except (OSError, MemoryError) as error:
+        return _refused(program, _of_the_system(error), 1)
     return 0
+
+
+def _of_the_system(error: OSError | MemoryError) -> str:
+    """What a file system or the memory refused, which is never a bug, with the file that it is about."""
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or "there is not enough memory"
 
 
 def _overview() -> str:

@@ -23,6 +23,9 @@ GAP_GREY = 96
 SHEET_PIXELS = 512
 """A sheet's pictures are enlarged by a whole factor, to about this width."""
 
+LARGEST_PIXELS = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
+"""What a side of a picture may have where Pillow's encoders would fail without saying so."""
+
 ANIMATION_FRAME_MS = 80
 
 
@@ -224,7 +227,8 @@ class Images(np.ndarray[Any, np.dtype[np.uint8]]):
         .npy the array; .gif one picture after the other; other picture endings a sheet; no ending a folder of PNGs
         named by seed, if there is one, and index: 7-000012.png.
 
-        Raises: ValueError, if the ending is not one of a picture format or there is no picture.
+        Raises: ValueError, if the ending is not one of a picture format, there is no picture, or the sheet is larger than
+            the format allows; OSError, if it cannot be written.
         """
         path = Path(path)
         suffix = path.suffix.lower()
@@ -241,7 +245,12 @@ class Images(np.ndarray[Any, np.dtype[np.uint8]]):
             frames = [Images(picture[np.newaxis]).grid() for picture in _checked(self)]
             frames[0].save(path, save_all=True, append_images=frames[1:], duration=ANIMATION_FRAME_MS, loop=0)
         else:
-            self.grid(columns).save(path)
+            sheet = self.grid(columns)
+            largest = LARGEST_PIXELS.get(suffix)
+            if largest and max(sheet.size) > largest:
+                got = f"got a sheet of {sheet.width}x{sheet.height} pixels"
+                raise ValueError(f"{path}: {got}, allowed in {suffix} are {largest} a side; take .png or other columns")
+            sheet.save(path)
         return path
 
 

@@ -26,6 +26,7 @@ End: TypeAlias = int | tuple[int, int] | Sequence[float] | npt.NDArray[np.floati
 
 QUOTED_CHARACTERS = 100
 LONGEST_S = 1e9
+ADDRESSES = "host:port, such as 127.0.0.1:50051 or [::1]:50051, or a name of gRPC's, such as dns:///host:50051"
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "vsock:", "xds:")
 _METHODS = {
     "lerp": image_service_pb2.INTERPOLATION_METHOD_LERP,
@@ -45,7 +46,7 @@ def generate_request(
         raise _invalid("truncation", truncation, "a number above 0, at most 1")
     return image_service_pb2.GenerateRequest(
         model=model_name(model),
-        version=version,
+        version=version_name(version),
         count=count,
         seed=None if seed is None else whole("seed", seed, 0, 2**64 - 1),
         first_index=whole("first_index", first_index, 0, 2**64 - count),
@@ -66,7 +67,7 @@ def interpolate_request(
         raise _invalid("method", method, " or ".join(_METHODS))
     return image_service_pb2.InterpolateRequest(
         model=model_name(model),
-        version=version,
+        version=version_name(version),
         start=_endpoint("start", start),
         end=_endpoint("end", end),
         steps=whole("steps", steps, 2, 2**32 - 1),
@@ -136,18 +137,17 @@ def label_list(labels: Iterable[int], count: int) -> list[int]:
 
 def described(request: Message) -> str:
     """What a request asks for, in words: "Generate of 64 images of digits-gan"."""
-    words = [request.DESCRIPTOR.name.removesuffix("Request")]
+    count = ""
     if isinstance(request, image_service_pb2.DecodeRequest):
-        words.append(f"of {request.latents.count} latents")
+        count = f" of {_counted(request.latents.count, 'latent')}"
     elif isinstance(request, image_service_pb2.EncodeRequest | image_service_pb2.ReconstructRequest):
-        words.append(f"of {request.images.count} images")
+        count = f" of {_counted(request.images.count, 'image')}"
     elif isinstance(request, image_service_pb2.GenerateRequest):
-        words.append(f"of {request.count} images")
+        count = f" of {_counted(request.count, 'image')}"
     elif isinstance(request, image_service_pb2.InterpolateRequest):
-        words.append(f"of {request.steps} images")
-    if model := getattr(request, "model", ""):
-        words.append(f"of {model}")
-    return " ".join(words)
+        count = f" of {_counted(request.steps, 'image')}"
+    model = getattr(request, "model", "")
+    return request.DESCRIPTOR.name.removesuffix("Request") + count + (f" of {model}" if model else "")
 
 
 def seconds(field: str, value: float) -> float:
@@ -160,30 +160,44 @@ def seconds(field: str, value: float) -> float:
     return value
 
 
-def server_address(address: str) -> str:
+def server_address(field: str, address: str) -> str:
     """The address as it came.
 
     Raises: InvalidArgument, if it is neither host:port nor a name in one of gRPC's own schemes.
     """
+    if not is_address(address):
+        raise _invalid(field, address, ADDRESSES)
+    return address
+
+
+def is_address(address: str) -> bool:
+    """Whether gRPC could connect to it: host:port, or a name in one of gRPC's own schemes."""
     if address.startswith(_SCHEMES):
-        return address
+        return True
     host, _, port = address.rpartition(":")
     is_port = port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535
     is_host = host.startswith("[") and host.endswith("]") if ":" in host else bool(host) and "/" not in host
-    if not is_port or not is_host or any(letter.isspace() for letter in address):
-        allowed = "host:port, such as 127.0.0.1:50051 or [::1]:50051, or a name of gRPC's, such as dns:///host:50051"
-        raise _invalid("address", address, allowed)
-    return address
+    return is_port and is_host and not any(letter.isspace() for letter in address)
 
 
 def model_name(name: str) -> str:
     """The name as it came.
 
-    Raises: InvalidArgument, if it is empty or no string.
+    Raises: InvalidArgument, if it is empty or no text.
     """
-    if not isinstance(name, str) or not name:
+    if not _is_text(name) or not name:
         raise _invalid("model", name, "the name of a model")
     return name
+
+
+def version_name(version: str) -> str:
+    """The version as it came, "" = the default.
+
+    Raises: InvalidArgument, if it is no text.
+    """
+    if not _is_text(version):
+        raise _invalid("version", version, "a version's name, a string")
+    return version
 
 
 def whole(field: str, number: int, lowest: int, highest: int) -> int:
@@ -216,6 +230,15 @@ def _file_format(path: str | Path, file: bytes) -> images_pb2.ImageFormat.ValueT
     if file.startswith(b"RIFF") and file[8:12] == b"WEBP":
         return images_pb2.IMAGE_FORMAT_WEBP
     raise _invalid("images", str(path), "PNG, JPEG and WebP files")
+
+
+def _is_text(name: object) -> bool:
+    """Whether a message can hold it: a command line's bytes that are no UTF-8 are strings in Python, but no text."""
+    return isinstance(name, str) and name.isprintable()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _invalid(field: str, got: object, allowed: str) -> InvalidArgument:

@@ -5,13 +5,15 @@
 Each class is one verb, found by `figment_client.command` through the entry points of this distribution.
 """
 
+import errno
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_settings import BaseSettings, CliPositionalArg, SettingsConfigDict
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -23,6 +25,7 @@ from figment_client.errors import FigmentError
 from figment_client.images import Images
 from figment_client.models import Model
 from figment_client.replies import joined
+from figment_client.requests import ADDRESSES, LONGEST_S, is_address
 from figment_client.variables import Variable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".npy", "")
@@ -33,23 +36,41 @@ SECONDS_HELP = "seconds that a call may take"
 OUT_HELP = "file to write: .png, .jpg, .webp a sheet, .gif an animation, .npy an array; without ending a folder of PNGs"
 
 
+class NotSaved(Exception):
+    """The images cannot be written as they were asked for."""
+
+
+def _address(address: str) -> str:
+    if not is_address(address):
+        raise ValueError(f"allowed is {ADDRESSES}")
+    return address
+
+
+def _not_empty(path: object) -> object:
+    if path == "":  # which Path would take for the current folder
+        raise ValueError("allowed is the name of a file or folder")
+    return path
+
+
 def _with_known_ending(path: Path) -> Path:
     if path.suffix.lower() not in ENDINGS:
         raise ValueError(f"allowed are the endings {', '.join(ENDINGS[:-1])}, or none for a folder")
     return path
 
 
-Out = Annotated[Path, AfterValidator(_with_known_ending), Field(description=OUT_HELP)]
+Out = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_with_known_ending), Field(description=OUT_HELP)]
 UInt64 = Annotated[int, Field(ge=0, lt=2**64)]
 UInt32 = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class _ClientVerb(BaseSettings):
     model_config = SettingsConfigDict(frozen=True)
-    errors: ClassVar[tuple[type[Exception], ...]] = (FigmentError, OSError)
+    errors: ClassVar[tuple[type[Exception], ...]] = (FigmentError, NotSaved)
 
-    address: Annotated[str, Variable(ADDRESS_VARIABLE)] = Field(DEFAULT_ADDRESS, description="host:port of the server")
-    timeout_s: float = Field(60.0, gt=0, description=SECONDS_HELP)
+    address: Annotated[str, Variable(ADDRESS_VARIABLE), AfterValidator(_address)] = Field(
+        DEFAULT_ADDRESS, description="host:port of the server"
+    )
+    timeout_s: float = Field(60.0, gt=0, le=LONGEST_S, description=SECONDS_HELP)
 
     def client(self) -> Client:
         """A client of the server asked for."""
@@ -71,12 +92,13 @@ class Generate(_ClientVerb):
 
     def cli_cmd(self) -> None:
         """Draw, save, and say what to repeat it with."""
+        check_writable(self.out)
         started = time.monotonic()
         with self.client() as client:
             pieces = _with_progress(self._pieces(client), self.count)
             if self.out.suffix:
                 images = joined(pieces, self.count)
-                images.save(self.out, self.columns)
+                _save(images, self.out, self.columns)
                 seed = images.seed
             else:  # A folder takes the pieces as they come: the images need not fit into memory.
                 seed = self.seed
@@ -115,12 +137,13 @@ class Interpolate(_ClientVerb):
 
     def cli_cmd(self) -> None:
         """Draw and save one row."""
+        check_writable(self.out)
         start, end = (self.start_seed, self.start_index), (self.end_seed, self.end_index)
         with self.client() as client:
             images = client.interpolate(
                 self.model, start, end, self.steps, method=self.method, label=self.label, version=self.version
             )
-        images.save(self.out, columns=self.steps)
+        _save(images, self.out, self.steps)
         print(f"{self.out}: {self.steps} images of {self.model} from seed {start[0]} to seed {end[0]}")
 
 
@@ -135,11 +158,12 @@ class Reconstruct(_ClientVerb):
 
     def cli_cmd(self) -> None:
         """Save the originals above their reconstructions."""
+        check_writable(self.out)
         labels = [] if self.label is None else [self.label]
         with self.client() as client:
             images = client.reconstruct(self.model, self.files, labels, version=self.version)
         originals = Images.open(self.files, channels=images.shape[3])
-        Images(np.concatenate([originals, images])).save(self.out, columns=len(self.files))
+        _save(Images(np.concatenate([originals, images])), self.out, len(self.files))
         print(f"{self.out}: {len(self.files)} originals above what {self.model} made of them")
 
 
@@ -165,6 +189,29 @@ class Models(_ClientVerb):
                         highlight=False,
                         soft_wrap=True,
                     )
+
+
+def check_writable(out: Path) -> None:
+    """Find out before anything is drawn that nothing could be saved.
+
+    Raises: OSError, if `out` or the folder that it would be in cannot be written.
+    """
+    folder = out.parent if out.suffix else out
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, "is a file, allowed is a folder", str(there))
+    if out.suffix and out.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "is a folder, allowed is a file", str(out))
+    for path in (there, out) if out.exists() else (there,):
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "may not be written by this user", str(path))
+
+
+def _save(images: Images, out: Path, columns: int | None) -> None:
+    try:
+        images.save(out, columns)
+    except ValueError as error:  # Pillow's for pictures that a format cannot hold
+        raise NotSaved(f"{out}: {error}" if str(out) not in str(error) else str(error)) from error
 
 
 def _columns(model: Model, manifest: manifest_pb2.Manifest) -> tuple[str, str, str]:
