@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 
 from figment_client import Client
 from figment_client.command import VERBS, main
-from figment_client.variables import OF_KUBERNETES, strangers, variables_of
+from figment_client.variables import OF_KUBERNETES, OF_SERVE, strangers, variables_of
 
 
 class Batch(BaseModel, extra="forbid"):
@@ -138,6 +138,7 @@ def test_what_is_wrong_with_a_variable_names_it(
         ("serve", "FIGMENT_MAX_SIZE", "FIGMENT_BATCH__MAX_SIZE"),
         ("generate", "FIGMENT_GENERATE_VARIENT", "FIGMENT_GENERATE_VARIANT"),
         ("generate", "FIGMENT_GENRATE_VARIANT", "FIGMENT_GENERATE_VARIANT"),
+        ("generate", "FIGMENT_VARIANT", "FIGMENT_GENERATE_VARIANT"),
     ],
 )
 def test_a_mistyped_variable_is_told_with_the_nearest_right_one_and_not_refused(
@@ -146,6 +147,12 @@ def test_a_mistyped_variable_is_told_with_the_nearest_right_one_and_not_refused(
     monkeypatch.setenv(mistyped, "int8")
     assert run(verb) is not None
     assert capsys.readouterr().err == f"figment {verb}: {mistyped} is not a setting; did you mean {meant}?\n"
+
+
+def test_the_names_that_serve_shares_with_other_verbs_are_listed() -> None:
+    others = {verb: variables_of(verb, REAL[verb]) for verb in REAL if verb != "serve"}
+    left_out = {name.replace(f"_{verb.upper()}_", "_", 1) for verb, names in others.items() for name in names}
+    assert left_out & set(variables_of("serve", REAL["serve"])) == OF_SERVE
 
 
 def test_a_variable_that_resembles_none_is_told_without_one() -> None:

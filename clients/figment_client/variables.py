@@ -30,6 +30,9 @@ OF_OTHERS = frozenset(
     # docker-compose.yml reads the first four; CI and images tell the last.
     ["FIGMENT_MODELS_FOLDER", "FIGMENT_UID", "FIGMENT_GID", "FIGMENT_MEMORY", "FIGMENT_VERSION"]
 )
+OF_SERVE = frozenset(["FIGMENT_ADDRESS", "FIGMENT_BATCH", "FIGMENT_DEVICE", "FIGMENT_MODELS", "FIGMENT_THREADS"])
+"""Variables of `serve` that another verb's would be called too, were its name left out."""
+
 OF_KUBERNETES = re.compile(
     r"FIGMENT_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)=.*|PORT=\w+://.*|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=.*)"
 )
@@ -101,6 +104,8 @@ def strangers(
         if name in OF_OTHERS or OF_KUBERNETES.fullmatch(f"{name}={value}"):
             continue
         nearest = get_close_matches(name, known, 1, ALIKE)
+        if not nearest and name not in OF_SERVE and name.replace(PREFIX, prefix, 1) in known:
+            nearest = [name.replace(PREFIX, prefix, 1)]
         is_own = name.startswith(prefix)
         if is_own and not nearest:
             right = {other.removeprefix(prefix): other for other in known}
