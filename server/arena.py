@@ -3,7 +3,7 @@
     take(size) -> offset -> array(offset, ...) on both sides -> give(offset, size)
 
 The gateway owns the map of what is taken; the other side touches only what it was told. Pages that were never taken cost
-nothing.
+nothing, and those that are taken for the first time are there before anybody touches them.
 """
 
 import mmap
@@ -15,39 +15,69 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
+from server.errors import CannotStart
+from server.room import take_room
 from server.turns import Array
 
 ARENA_BYTES = 1 << 30
 """Address space for the images of one gateway in flight; no memory until it is used."""
 
+STEP_BYTES = 1 << 20
+"""Memory that the arena grows by."""
+
 _ALIGNMENT = 64
 
 
-def make_shared_file() -> int:
-    """A file descriptor of ARENA_BYTES of memory, to be handed down to child processes."""
-    if hasattr(os, "memfd_create"):
-        # Not a file in /dev/shm: containers limit that to 64 MiB by default, and answer more with SIGBUS.
-        descriptor = os.memfd_create("figment-arena")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    os.truncate(descriptor, ARENA_BYTES)
+class ArenaFull(Exception):
+    """The machine has no memory for more of an arena."""
+
+
+def make_shared_file(size: int = ARENA_BYTES) -> int:
+    """A file descriptor of `size` bytes of memory, to be handed down to child processes.
+
+    Raises: CannotStart, if there is not even room for its first step.
+    """
+    descriptor = None
+    try:
+        if hasattr(os, "memfd_create"):
+            # Not a file in /dev/shm: containers limit that to 64 MiB by default.
+            descriptor = os.memfd_create("figment-arena")
+        else:
+            with tempfile.TemporaryFile() as file:
+                descriptor = os.dup(file.fileno())
+        os.truncate(descriptor, size)
+        take_room(descriptor, 0, min(STEP_BYTES, size))
+    except OSError as error:
+        if descriptor is not None:
+            os.close(descriptor)
+        raise CannotStart(
+            f"engines: shared: no memory to share between processes: {error.strerror}; got none of {STEP_BYTES} bytes: "
+            "free some, or let each gateway have engines of its own (--engines own)"
+        ) from None
     os.set_inheritable(descriptor, True)
     return descriptor
 
 
 class Arena:
-    """One end of the memory behind a file descriptor."""
+    """One end of the memory behind a file descriptor, which is to stay open."""
 
     def __init__(self, descriptor: int) -> None:
-        self._memory = mmap.mmap(descriptor, ARENA_BYTES)
-        self._free = [(0, ARENA_BYTES)]
+        self.size = os.fstat(descriptor).st_size
+        self._descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, self.size)
+        self._free = [(0, self.size)]
+        self._there = 0
+        """Bytes from the start on that the machine has given."""
 
     def take(self, size: int) -> int | None:
-        """The offset of `size` bytes that are nobody else's, the lowest that there is; None if there is none now."""
+        """The offset of `size` bytes that are nobody else's, the lowest that there is; None if there is none now.
+
+        Raises: ArenaFull, if the machine has no memory for them.
+        """
         size = _aligned(size)
         for place, (offset, room) in enumerate(self._free):
             if room >= size:
+                self._grow(offset + size)
                 if room == size:
                     del self._free[place]
                 else:
@@ -70,6 +100,16 @@ class Arena:
     def array(self, offset: int, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> Array:
         """The bytes from `offset` on as an array."""
         return np.frombuffer(self._memory, dtype, prod(shape), offset).reshape(shape)
+
+    def _grow(self, end: int) -> None:
+        """Have memory up to `end`: nobody has had any beyond what is there, so nothing is overwritten."""
+        while self._there < end:
+            step_end = min(self._there + STEP_BYTES, self.size)
+            try:
+                take_room(self._descriptor, self._there, step_end)
+            except OSError as error:
+                raise ArenaFull(f"shared memory cannot grow beyond {self._there} bytes: {error.strerror}") from None
+            self._there = step_end
 
 
 def _aligned(size: int) -> int:

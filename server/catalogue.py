@@ -37,7 +37,8 @@ class LoadedModel:
     @cached_property
     def graphs(self) -> dict[str, Graph]:
         """Its graphs by role."""
-        return {role: Graph(self.name, self.version, role) for role in files_of(self.manifest, self.variant)}
+        roles = files_of(self.manifest, self.variant)
+        return {role: Graph(self.name, self.version, role, self.engine) for role in roles}
 
     @cached_property
     def noise_dim(self) -> int:
@@ -89,6 +90,8 @@ class Catalogue:
     def __init__(self) -> None:
         self._entries: dict[str, _Entry] = {}
         self._is_open = False
+        self.nothing = "models: there is no model"
+        """What to say where there is none."""
 
     def put(self, name: str, status: VersionStatus, model: LoadedModel | None = None) -> None:
         """Say the state of a version; `model` comes with the state READY."""
@@ -100,6 +103,7 @@ class Catalogue:
     def adopt(self, other: "Catalogue") -> None:
         """Have what `other` has and nothing else, and answer `find`."""
         self._entries = other._entries
+        self.nothing = other.nothing
         self._is_open = True
 
     def open(self) -> None:
@@ -120,6 +124,16 @@ class Catalogue:
     def ready_names(self) -> list[str]:
         """Names of the models that can be used."""
         return [name for name in self.names if self._entries[name].loaded]
+
+    def problem(self) -> str:
+        """Why no model can be used, or "" if one can."""
+        if self.ready_names():
+            return ""
+        return f"models: none can be served: {'; '.join(self.refusals())[:1000]}" if self._entries else self.nothing
+
+    def refusals(self) -> list[str]:
+        """A line for each version that cannot be used, with the reason."""
+        return [f"{name} {status.version}: {status.reason}" for name, status, _ in self.versions() if status.reason]
 
     def statuses(self, name: str) -> list[VersionStatus]:
         """State of every version of a model that there is, the highest first."""
@@ -150,7 +164,8 @@ class Catalogue:
             raise InvalidArgument("model", f"is required; there are {_list(self.names)}")
         entry = self._entries.get(name)
         if entry is None:
-            raise NotFound("model", f"there is no {quote(name)}; there are {_list(self.names)}")
+            there = f"there are {_list(self.names)}" if self._entries else "this server has no model yet"
+            raise NotFound("model", f"there is no {quote(name)}; {there}")
         if version and version not in entry.statuses:
             there = _list(sorted(entry.statuses, key=int))
             raise NotFound("version", f"{name} has no version {quote(version)}; there are {there}")

@@ -72,16 +72,20 @@ class Engine:
             costs = {role: self._measure(sessions[role], inputs[role]) for role in sessions}
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise BundleRefused(f"onnxruntime cannot run batches of all sizes: {str(error)[:300]}") from None
+        engine = self.fingerprint(bundle)
         for role in sessions:
-            graph = Graph(manifest.name, manifest.version, role)
+            graph = Graph(manifest.name, manifest.version, role, engine)
             self._costs[graph] = costs[role]
             self._sessions[graph] = sessions[role]
 
     def fingerprint(self, bundle: Bundle) -> str:
         """Short name of everything that decides an image's bytes besides the request."""
         files = files_of(bundle.manifest, bundle.variant).values()
-        hashes = sorted(bundle.manifest.graphs[file].sha256 for file in files)
-        facts = [*hashes, bundle.variant, self.provider, VERSION, str(self._place.sizes)]
+        manifest = bundle.manifest
+        hashes = sorted(manifest.graphs[file].sha256 for file in files)
+        # Truncation and drawn labels depend on these, and no graph holds them.
+        drawn = f"{manifest.noise_dim} {manifest.latent_dim} {len(manifest.labels)}"
+        facts = [*hashes, drawn, bundle.variant, self.provider, VERSION, str(self._place.sizes)]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
 
     def enough(self, graph: Graph) -> int:

@@ -6,16 +6,23 @@ from collections import deque
 from collections.abc import Callable, Hashable
 
 import numpy as np
+import structlog
 
 from figment.v1.model_service_pb2 import GetModelResponse
-from server.arena import ARENA_BYTES, Arena
+from server.arena import Arena, ArenaFull
 from server.catalogue import Catalogue, LoadedModel
-from server.errors import EngineFailed, ServingError, Unavailable
+from server.errors import EngineFailed, Rejected, ServingError, Unavailable
 from server.layout import INPUTS, OUTPUTS, Field, fields
 from server.link import CANCEL, DONE, FAILED, HELLO, SUBMIT, VERSION, Kind, LinkEnd, graphs_of, names_of
 from server.turns import Arrays, Graph, Request
 
 ENGINE_LOST = "the engines' process has ended and is started again: try again"
+ENGINE_CHANGED = "engine {} is not served any more, its folder was changed before the engines started again: try again"
+
+NO_MEMORY_RETRY_S = 1.0
+"""When to come again where there was no memory."""
+
+log = structlog.get_logger()
 
 
 class _Sent:
@@ -77,21 +84,25 @@ class EngineLink(LinkEnd):
     ) -> Request:
         """Queue N rows in the engines' process; as `Batcher.submit`.
 
-        Errors: EngineFailed, Unavailable.
+        Errors: EngineFailed, Rejected, Unavailable.
         """
         count = len(next(iter(inputs.values())))
         request = Request(graph, inputs, count, caller, finish, time.monotonic())
         if not self._is_ready:
             asyncio.get_running_loop().call_soon(self._end, request, Unavailable(ENGINE_LOST))
             return request
+        if graph not in self._graphs:  # found before the engines started again with what is in the folder now
+            problem = Unavailable(f"{graph.model} {graph.version}: {ENGINE_CHANGED.format(graph.engine)}")
+            asyncio.get_running_loop().call_soon(self._end, request, problem)
+            return request
         manifest = self._graphs[graph][1].manifest
         mask = sum(1 << INPUTS.index(name) for name in inputs)
         _, size = fields(manifest, names_of(mask), count)
         outputs, size = fields(manifest, OUTPUTS[graph.role], count, size)
         entry = _Sent(request, mask, outputs, size)
-        if size > ARENA_BYTES:
-            problem = f"{count} rows take {size} bytes, a gateway of several has {ARENA_BYTES}"
-            asyncio.get_running_loop().call_soon(self._end, request, EngineFailed(problem))
+        if size > self._arena.size:
+            failure = EngineFailed(f"{count} rows take {size} bytes, a gateway of several has {self._arena.size}")
+            asyncio.get_running_loop().call_soon(self._end, request, failure)
             return request
         self._next_number = (self._next_number + 1) & 0xFFFFFFFF
         self._sent[self._next_number] = entry
@@ -129,6 +140,7 @@ class EngineLink(LinkEnd):
             self._told.put(version.manifest.name, version.versions[0], model)
         elif kind is Kind.READY:
             self._graphs = {graph: (place, model) for place, (graph, model) in enumerate(graphs_of(self._told))}
+            self._told.nothing = payload.decode()
             self._catalogue.adopt(self._told)
             self._is_ready = True
             self._on_ready()
@@ -139,7 +151,11 @@ class EngineLink(LinkEnd):
             number, entry = self._waiting[0]
             request = entry.request
             if not request.is_ended:
-                entry.offset = self._arena.take(entry.size)
+                try:
+                    entry.offset = self._arena.take(entry.size)
+                except ArenaFull as error:
+                    self._refuse(number, error)
+                    continue
                 if entry.offset is None:
                     return
                 place, model = self._graphs[request.graph]
@@ -152,6 +168,16 @@ class EngineLink(LinkEnd):
                     SUBMIT.pack(number, place, request.count, entry.inputs_mask, entry.offset, caller),
                 )
             self._waiting.popleft()
+
+    def _refuse(self, number: int, error: ArenaFull) -> None:
+        """End the first request that waits: there is no memory for it."""
+        log.error("no shared memory", reason=str(error))
+        self._waiting.popleft()
+        request = self._sent.pop(number).request
+        self._numbers.pop(request, None)
+        # Not at once: it may have been submitted just now, by somebody who does not know its request yet.
+        refusal = Rejected(f"this machine has no memory for more images: {error}", NO_MEMORY_RETRY_S)
+        asyncio.get_running_loop().call_soon(self._end, request, refusal)
 
     def _done(self, number: int, queue_s: float, compute_s: float, batch_size: int) -> None:
         entry = self._sent[number]

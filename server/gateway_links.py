@@ -71,7 +71,7 @@ class _GatewayLink(LinkEnd):
                     version.manifest.CopyFrom(model.manifest)
                 variant = model.variant if model else ""
                 self.send(Kind.VERSION, VERSION.pack(variant.encode()) + version.SerializeToString())
-            self.send(Kind.READY, b"")
+            self.send(Kind.READY, self._links.catalogue.nothing.encode())
 
     def _submit(self, number: int, place: int, rows: int, mask: int, offset: int, caller: int) -> None:
         arena, queue = self._links.arenas[self._number], self._links.queue

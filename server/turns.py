@@ -22,11 +22,12 @@ Arrays = dict[str, Array]
 
 
 class Graph(NamedTuple):
-    """One graph that an engine can run."""
+    """One graph that an engine can run; `engine` is the fingerprint of its version, so that no other is ever run for it."""
 
     model: str
     version: str
     role: str
+    engine: str = ""
 
 
 @dataclass(eq=False, slots=True)
