@@ -15,10 +15,14 @@ from typing import Any, Protocol, TypeVar
 import structlog
 
 from server.engines import Engines
+from server.folder import look
 from server.gateway import Gateway
 from server.gpus import gpu_reader
+from server.loading import tell_strays
 from server.metrics import Metrics
 from server.metrics_page import MetricsPage
+from server.orders import Order
+from server.pulse import Pulse
 from server.settings import ServerSettings
 from server.supervisor import Supervisor
 
@@ -39,34 +43,51 @@ class App:
         self.metrics_address = settings.metrics_address
         self._gateway = Gateway(settings, self.catalogue, self.engines.queue, self.metrics)
         self.model_names: list[str] = []
-        self._is_ready = False
+        self._state = "starting"
+        self._pulse = Pulse()
         gpus = list if self.engines.device == "cpu" else gpu_reader()
-        self._page = MetricsPage(self.metrics.registry, lambda: self._is_ready, gpus=gpus)
+        self._page = MetricsPage(self.metrics.registry, self.problem, gpus=gpus)
 
     async def start(self) -> None:
-        """Listen, load the models, and say that the server is ready.
+        """Listen, load the models, and say that the server is ready, or why it is not.
 
         Raises: CannotStart.
         """
+        found = await asyncio.to_thread(look, self.settings.models)
+        tell_strays(found)
         self.metrics.engine_restarts.labels(self.engines.device)  # 0: with the engines the whole process would end
         self.metrics.start()
+        self._pulse.start()
         self.metrics_address = self._page.listen(self.settings.metrics_address)
         self.address = await self._gateway.listen(self.settings.address)
-        await self.engines.start()
-        await self._gateway.say_ready(True)
+        await self.engines.start(Order.first(found))
         self.model_names = self.catalogue.ready_names()
-        self._is_ready = True
-        log.info("ready", address=self.address, metrics=self.metrics_address, device=self.engines.device)
+        self._state = self.catalogue.problem()
+        await self._gateway.say_ready(not self._state)
+        facts = {"address": self.address, "metrics": self.metrics_address, "device": self.engines.device}
+        if self._state:
+            log.error("not ready", **facts, reason=self._state)
+        else:
+            log.info("ready", **facts)
 
     async def stop(self) -> None:
         """Drain: finish what was admitted within `drain_s`, refuse the rest, then stop listening."""
         log.info("draining", drain_s=self.settings.drain_s)
-        self._is_ready = False
+        self._state = "draining"
         await self._gateway.drain()
         self._page.stop()
         await self.engines.stop()
+        self._pulse.stop()
         self.metrics.stop()
         log.info("stopped")
+
+    def problem(self) -> str:
+        """Why the server cannot serve, or "" if it can; for any thread to ask."""
+        return self._state or self._pulse.problem()
+
+    def refusals(self) -> list[str]:
+        """A line for each version that is not served."""
+        return self.catalogue.refusals()
 
     async def failed(self) -> None:
         """Return when the server cannot go on, which only a bug can cause."""
@@ -91,7 +112,13 @@ class Server(Protocol):
     model_names: list[str]
 
     async def start(self) -> None:
-        """Return when the server is ready. Raises: CannotStart."""
+        """Return when the server is ready, or has a problem. Raises: CannotStart."""
+
+    def problem(self) -> str:
+        """Why it cannot serve, or "" if it can."""
+
+    def refusals(self) -> list[str]:
+        """A line for each version that is not served."""
 
     async def stop(self) -> None:
         """Drain, then stop."""
@@ -102,7 +129,8 @@ class Server(Protocol):
 
 @asynccontextmanager
 async def serving(settings: ServerSettings) -> AsyncIterator[Server]:
-    """A server that is ready, of one process or of several gateways; drained and stopped when the block ends.
+    """A server of one process or of several gateways that is ready, unless it has a `problem`; drained and stopped when
+    the block ends.
 
     Raises: CannotStart.
     """

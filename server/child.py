@@ -1,67 +1,117 @@
-"""The processes of a server of several gateways: `python -m server.child <role> <settings> ...`.
+"""The processes of a server of several gateways: `python -m server.child <role> <name> <settings> ...`.
 
     engines <listener> <arenas>      load the models, answer the links of all gateways
     gateway <N> <path> <arena>       speak gRPC, submit to the engines
-    gateway <N>                      speak gRPC, with engines of its own
+    alone                            speak gRPC, with engines of its own
 
-Standard input tells when to stop, by its end, so that no child outlives its supervisor; what is to be known of a child it
-writes to standard output, a JSON object a line.
+Standard input tells what to load, in its first line, and when to stop, by its end, so that no child outlives its
+supervisor. What is to be known of a child it writes to standard output, a Word a line, and at least one a second: one that
+says nothing hangs.
 """
 
 import asyncio
-import json
+import os
+import select
 import socket
 import sys
 from collections.abc import Awaitable, Sequence
+from pathlib import Path
 
 import structlog
 
 from server.app import run
 from server.arena import Arena
 from server.catalogue import Catalogue
-from server.engine_link import EngineLink
+from server.engine_link import ENGINE_LOST, EngineLink
 from server.errors import CannotStart
 from server.gateway import Gateway
 from server.gateway_links import GatewayLinks
 from server.logs import set_up_logging
+from server.metric_files import count_in
 from server.metrics import Metrics
+from server.orders import Order, Word
+from server.pulse import Pulse
 from server.settings import ServerSettings
 
 log = structlog.get_logger()
 
 
-async def serve_engines(settings: ServerSettings, metrics: Metrics, listener: int, arenas: Sequence[int]) -> None:
+class Supervised:
+    """What a child hears of its supervisor, `order` first, and what it says to it."""
+
+    def __init__(self) -> None:
+        # Whatever else writes to standard output goes to the log's stream, so that no words are mixed up with it.
+        self._words = os.dup(1)
+        os.dup2(2, 1)
+        self._pulse = Pulse(self._beat)
+        self.order = Order.model_validate_json(_line_of(0))
+
+    def say(self, word: Word) -> None:
+        """Tell the supervisor."""
+        content = word.line()
+        while content:
+            content = content[os.write(self._words, content) :]
+
+    async def stop_wanted_or(self, other: Awaitable[None]) -> None:
+        """Return when the supervisor wants this process to end, or has ended itself, or `other` has ended."""
+        ends = {asyncio.create_task(_stdin_ends()), asyncio.ensure_future(other)}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+
+    def start_beating(self) -> None:
+        """Say that the event loop runs, again and again."""
+        self._pulse.start()
+
+    def _beat(self) -> None:
+        # A supervisor that stands still must not hold this process up when the pipe is full.
+        if select.select([], [self._words], [], 0)[1]:
+            self.say(Word())
+
+
+async def serve_engines(
+    supervised: Supervised, settings: ServerSettings, metrics: Metrics, listener: int, arenas: Sequence[int]
+) -> None:
     """Be the engines' process: links come from the socket `listener`, gateway N shares the memory `arenas[N]`."""
     from server.engines import Engines  # the gateways that share them do without onnxruntime
+    from server.loading import loaded
 
+    supervised.start_beating()
     engines = Engines(settings, metrics)
-    await engines.start()
-    links = GatewayLinks([Arena(descriptor) for descriptor in arenas], engines.catalogue, engines.queue)
+    await engines.start(supervised.order)
+    catalogue = engines.catalogue
+    links = GatewayLinks([Arena(descriptor) for descriptor in arenas], catalogue, engines.queue)
     server = await asyncio.get_running_loop().create_unix_server(links.new, sock=socket.socket(fileno=listener))
-    _tell(ready=True, models=engines.catalogue.ready_names(), device=engines.device)
-    await _stdin_ends_or(engines.failed())
+    problem = catalogue.problem()
+    supervised.say(Word(ready=not problem, problem=problem, versions=loaded(catalogue), device=engines.device))
+    await supervised.stop_wanted_or(engines.failed())
     server.close()
     await engines.stop()
 
 
-async def serve_alone(settings: ServerSettings, metrics: Metrics) -> None:
+async def serve_alone(supervised: Supervised, settings: ServerSettings, metrics: Metrics) -> None:
     """Be a gateway that has engines of its own."""
     from server.engines import Engines  # as above
+    from server.loading import loaded
 
+    supervised.start_beating()
     engines = Engines(settings, metrics)
-    gateway = Gateway(settings, engines.catalogue, engines.queue, metrics)
+    catalogue = engines.catalogue
+    gateway = Gateway(settings, catalogue, engines.queue, metrics)
     # Not before it can serve: the others that listen on the port can.
-    await engines.start()
+    await engines.start(supervised.order)
     await gateway.listen(settings.address)
-    await gateway.say_ready(True)
-    _tell(ready=True, models=engines.catalogue.ready_names(), device=engines.device)
-    await _stdin_ends_or(engines.failed())
+    problem = catalogue.problem()
+    await gateway.say_ready(not problem)
+    supervised.say(Word(ready=not problem, problem=problem, versions=loaded(catalogue), device=engines.device))
+    await supervised.stop_wanted_or(engines.failed())
     await gateway.drain()
     await engines.stop()
 
 
-async def serve_gateway(settings: ServerSettings, metrics: Metrics, number: int, path: str, arena: int) -> None:
+async def serve_gateway(
+    supervised: Supervised, settings: ServerSettings, metrics: Metrics, number: int, path: str, arena: int
+) -> None:
     """Be gateway `number`: the engines listen at `path`, and share the memory `arena`."""
+    supervised.start_beating()
     catalogue = Catalogue()
     changed: asyncio.Queue[bool] = asyncio.Queue()
     link = EngineLink(
@@ -77,21 +127,16 @@ async def serve_gateway(settings: ServerSettings, metrics: Metrics, number: int,
             is_ready = True
             while is_ready:
                 is_ready = await changed.get()
-                await gateway.say_ready(is_ready)
-                _tell(ready=is_ready)
+                problem = catalogue.problem() if is_ready else ENGINE_LOST
+                await gateway.say_ready(not problem)
+                supervised.say(Word(ready=not problem, problem=problem))
 
     staying = asyncio.create_task(stay_connected())
-    await _stdin_ends_or(staying)
+    await supervised.stop_wanted_or(staying)
     if staying.done():
         staying.result()
     await gateway.drain()
     staying.cancel()
-
-
-async def _stdin_ends_or(other: Awaitable[None]) -> None:
-    """Return when the supervisor wants this process to end or `other` has ended."""
-    ends = {asyncio.create_task(_stdin_ends()), asyncio.ensure_future(other)}
-    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _stdin_ends() -> None:
@@ -102,32 +147,39 @@ async def _stdin_ends() -> None:
     asyncio.get_running_loop().remove_reader(0)
 
 
-def _tell(**facts: object) -> None:
-    print(json.dumps(facts), flush=True)
+def _line_of(descriptor: int) -> bytes:
+    """The first line, and not a byte more: the rest is for the event loop."""
+    line = bytearray()
+    while (byte := os.read(descriptor, 1)) not in (b"", b"\n"):
+        line += byte
+    return bytes(line)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Be the process that the arguments say."""
-    role, settings_json, *rest = arguments
+    role, name, settings_json, *rest = arguments
     settings = ServerSettings.model_validate_json(settings_json)
     set_up_logging()
-    structlog.contextvars.bind_contextvars(process=role if role == "engines" else f"{role}-{rest[0]}")
-    metrics = Metrics()
-    metrics.start()
+    structlog.contextvars.bind_contextvars(process=name)
+    supervised = Supervised()
     try:
-        if role == "engines":
-            listener, *arenas = map(int, rest)
-            run(serve_engines(settings, metrics, listener, arenas))
-        elif len(rest) == 1:
-            run(serve_alone(settings, metrics))
-        else:
-            number, path, arena = rest
-            run(serve_gateway(settings, metrics, int(number), path, int(arena)))
+        count_in(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]), name)
+        metrics = Metrics()
+        metrics.start()
+        try:
+            if role == "engines":
+                listener, *arenas = map(int, rest)
+                run(serve_engines(supervised, settings, metrics, listener, arenas))
+            elif role == "alone":
+                run(serve_alone(supervised, settings, metrics))
+            else:
+                number, path, arena = rest
+                run(serve_gateway(supervised, settings, metrics, int(number), path, int(arena)))
+        finally:
+            metrics.stop()
     except CannotStart as error:
-        _tell(error=str(error))
+        supervised.say(Word(error=str(error)))
         sys.exit(1)
-    finally:
-        metrics.stop()
 
 
 if __name__ == "__main__":

@@ -55,9 +55,9 @@ async def _serve(settings: ServerSettings) -> None:
 
 def _welcome(app: Server) -> str:
     """What to try now."""
+    if problem := app.problem():
+        return f"listening on {app.address}, but not ready: {problem}"
     names = app.model_names
-    if not names:
-        return f"serving no model yet: figment export <run> --models {app.settings.models} makes one"
     at = "" if app.address.endswith(":50051") else f" --address {app.address}"
     first, last = names[0], names[-1]
     return "\n".join(
@@ -66,5 +66,6 @@ def _welcome(app: Server) -> str:
             f"  figment generate {first} --count 16 --seed 7 --out sheet.png{at}",
             f"  figment interpolate {last} --start-seed 1 --end-seed 2 --out morph.gif{at}",
             f"  figment models{at}",
+            *(f"not served: {refusal}" for refusal in app.refusals()),
         ]
     )

@@ -1,6 +1,6 @@
 """The engines of one process, the queue in front of them, and the models that they hold.
 
-    settings -> an Engine for each device -> load_all() -> worker threads take from one Batcher
+    settings, order -> an Engine for each device -> load_all() -> worker threads take from one Batcher
 
 Everything that a gateway asks for by name, it finds in the catalogue; everything it wants run, it submits to the queue.
 """
@@ -16,6 +16,7 @@ from server.engine import Engine
 from server.errors import DeviceMissing
 from server.loading import load_all
 from server.metrics import Metrics
+from server.orders import Order
 from server.sessions import VERSION
 from server.settings import ServerSettings
 from server.turns import Turns
@@ -43,11 +44,11 @@ class Engines:
         self.catalogue = Catalogue()
         self.queue = Batcher(metrics, Turns(settings.shares))
 
-    async def start(self) -> None:
-        """Load the models, then run what is submitted."""
+    async def start(self, order: Order) -> None:
+        """Load the models, then run what is submitted. Raises: CannotStart, if what was served before cannot be."""
         settings = self._settings
         await asyncio.to_thread(
-            load_all, settings.models, settings.variant, self._engines, self.catalogue, self._metrics
+            load_all, settings.models, order, settings.variant, self._engines, self.catalogue, self._metrics
         )
         self._metrics.build_info.labels(version("figment"), platform.python_version(), VERSION).set(1)
         for engine in self._engines:

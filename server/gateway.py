@@ -85,8 +85,10 @@ class Gateway:
     async def say_ready(self, is_ready: bool) -> None:
         """Tell health checks whether the server and its models are ready."""
         state = SERVING if is_ready else NOT_SERVING
-        for name in self._catalogue.ready_names():
-            await self._health.set(f"{IMAGE_SERVICE.full_name}/{name}", state)
+        ready = self._catalogue.ready_names()
+        for name in self._catalogue.names:
+            state_of_one = state if name in ready else NOT_SERVING
+            await self._health.set(f"{IMAGE_SERVICE.full_name}/{name}", state_of_one)
         for service in ("", IMAGE_SERVICE.full_name):
             await self._health.set(service, state)
 

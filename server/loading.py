@@ -1,36 +1,49 @@
-"""Load every version of a folder of models into the engines.
+"""Load the versions of a folder of models into the engines.
 
-    models folder -> [version folder -> read_bundle -> engine.load -> LoadedModel | reason] ... -> catalogue
+    order -> [version folder -> read_bundle -> engine.load -> LoadedModel | reason] ... -> catalogue
 
 A version that cannot be loaded is kept with its reason; the others are served.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import structlog
 
 from figment.v1.model_service_pb2 import VersionState, VersionStatus
-from server.bundle import NAME, read_bundle
+from server.bundle import read_bundle
 from server.catalogue import Catalogue, LoadedModel
 from server.engine import Engine
-from server.errors import BundleRefused
+from server.errors import BundleRefused, CannotStart
+from server.folder import Found
 from server.metrics import Metrics
+from server.orders import Order, Version
 from server.variants import Choice
+
+MAX_STRAYS = 20
+"""Lines in the log about what is no model."""
 
 log = structlog.get_logger()
 
 
-def load_all(folder: Path, variant: Choice, engines: Sequence[Engine], catalogue: Catalogue, metrics: Metrics) -> None:
-    """Load all versions, each as the variant asked for, then open the catalogue. Blocks; for a thread."""
-    for path in _versions(folder):
-        name, version = path.parent.name, path.name
+def load_all(
+    folder: Path, order: Order, variant: Choice, engines: Sequence[Engine], catalogue: Catalogue, metrics: Metrics
+) -> None:
+    """Load all versions, each as the variant asked for, then open the catalogue. Blocks; for a thread.
+
+    Raises: CannotStart, if what was served before cannot be.
+    """
+    lost: list[str] = []
+    catalogue.nothing = order.nothing
+    for asked in order.versions:
+        name, version = asked.name, asked.version
         catalogue.put(name, VersionStatus(version=version, state=VersionState.VERSION_STATE_LOADING))
         try:
-            model, reason = _load(path, variant, engines), ""
-        except (BundleRefused, OSError) as error:
+            model, reason = _load(folder / name / version, asked, variant, engines), ""
+        except BundleRefused as error:
             model, reason = None, str(error)
+        except OSError as error:
+            model, reason = None, f"{Path(error.filename or folder).name} cannot be read: {error.strerror or error}"
         if model:
             log.info("version loaded", model=name, version=version, variant=model.variant, engine=model.engine)
             facts = (name, version, model.manifest.family, engines[0].provider, model.variant)
@@ -40,21 +53,45 @@ def load_all(folder: Path, variant: Choice, engines: Sequence[Engine], catalogue
                 metrics.model_quality.labels(name, version, measure).set(figure)
         else:
             log.warning("version refused", model=name, version=version, reason=reason)
+            if asked.engine:
+                lost.append(f"{name} {version}: {reason}")
         state = VersionState.VERSION_STATE_READY if model else VersionState.VERSION_STATE_FAILED
         catalogue.put(name, VersionStatus(version=version, state=state, reason=reason), model)
         metrics.model_ready.labels(name, version).set(model is not None)
         metrics.model_loads.labels(name, "ok" if model else "failed").inc()
+    if order.is_again and (lost or catalogue.problem()):
+        raise CannotStart(f"cannot serve what this server serves: {'; '.join(lost) or catalogue.problem()}")
     catalogue.open()
 
 
-def _versions(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.glob("*/*")):
-        if path.is_dir() and re.fullmatch("[1-9][0-9]*", path.name) and NAME.fullmatch(path.parent.name):
-            yield path
+def loaded(catalogue: Catalogue) -> tuple[Version, ...]:
+    """What a catalogue holds, as others are told to load it."""
+    return tuple(
+        Version(name=name, version=status.version, engine=model.engine if model else "", refusal=status.reason)
+        for name, status, model in catalogue.versions()
+    )
 
 
-def _load(path: Path, variant: Choice, engines: Sequence[Engine]) -> LoadedModel:
+def tell_strays(found: Found) -> None:
+    """Log what a folder of models holds beside models."""
+    for stray in found.strays[:MAX_STRAYS]:
+        log.warning("not served", folder=str(found.folder), reason=stray)
+    if len(found.strays) > MAX_STRAYS:
+        log.warning("not served", folder=str(found.folder), reason=f"{len(found.strays) - MAX_STRAYS} more")
+
+
+def _load(path: Path, asked: Version, variant: Choice, engines: Sequence[Engine]) -> LoadedModel:
+    if asked.refusal:
+        raise BundleRefused(asked.refusal)
+    if not path.exists():
+        raise BundleRefused("its folder is gone since the server started")
     bundle = read_bundle(path, variant, engines[0].provider)
-    for engine in engines:
-        engine.load(bundle)
-    return LoadedModel(bundle.manifest, engines[0].fingerprint(bundle), bundle.variant)
+    engine = engines[0].fingerprint(bundle)
+    if asked.engine not in ("", engine):
+        raise BundleRefused(
+            f"its folder was replaced: it holds engine {engine}, this server serves {asked.engine}: put that one back, "
+            "or start the server again (figment export publishes a new version beside the old one)"
+        )
+    for each in engines:
+        each.load(bundle)
+    return LoadedModel(bundle.manifest, engine, bundle.variant)

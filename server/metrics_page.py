@@ -1,6 +1,6 @@
 """The page of metrics over HTTP: what the server has counted, and what its processes and GPUs use now.
 
-GET /metrics -> registry, /proc, NVML -> text that Prometheus reads       GET /healthz -> 200 or 503
+GET /metrics -> registry, /proc, NVML -> text that Prometheus reads       GET /healthz -> 200, or 503 and the reason
 """
 
 import os
@@ -13,7 +13,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import ThreadingWSGIServer, _SilentHandler
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from server.errors import AddressTaken
@@ -23,23 +23,24 @@ OWN_START = "process_start_time_seconds"
 
 
 class MetricsPage:
-    """/metrics and /healthz (200 or 503) over HTTP, in a thread of its own.
+    """/metrics and /healthz (200, or 503 and the reason) over HTTP, in a thread of its own.
 
-    pids   processes beside this one whose use of the machine is the server's
-    gpus   tells what its GPUs do
+    problem   tells why the server cannot serve, "" if it can
+    pids      processes beside this one whose use of the machine is the server's
+    gpus      tells what its GPUs do
     """
 
     def __init__(
         self,
         registry: CollectorRegistry,
-        is_healthy: Callable[[], bool],
+        problem: Callable[[], str],
         pids: Callable[[], Iterable[int]] = tuple,
         gpus: Callable[[], Iterable[Gpu]] = tuple,
     ) -> None:
         registry.register(_Processes(pids))
         registry.register(_Gpus(gpus))
         self._show_metrics = make_wsgi_app(registry)
-        self._is_healthy = is_healthy
+        self._problem = problem
         self._server: WSGIServer | None = None
 
     def listen(self, address: str) -> str:
@@ -66,9 +67,9 @@ class MetricsPage:
             page: Iterable[bytes] = self._show_metrics(environ, start_response)
             return page
         if environ["PATH_INFO"] == "/healthz":
-            healthy = self._is_healthy()
-            start_response("200 OK" if healthy else "503 Service Unavailable", [("Content-Type", "text/plain")])
-            return [b"serving\n" if healthy else b"not serving\n"]
+            problem = self._problem()
+            start_response("503 Service Unavailable" if problem else "200 OK", [("Content-Type", "text/plain")])
+            return [f"not serving: {problem}\n".encode() if problem else b"serving\n"]
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"there are /metrics and /healthz\n"]
 
@@ -78,11 +79,6 @@ def registry_of_processes(folder: Path) -> CollectorRegistry:
     registry = CollectorRegistry()
     MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
     return registry
-
-
-def forget_process(folder: Path, pid: int) -> None:
-    """Drop what a process that has ended had open; what it counted stays."""
-    mark_process_dead(pid, str(folder))  # type: ignore[no-untyped-call]
 
 
 class _Processes(Collector):
