@@ -65,8 +65,10 @@ def images_per_s(measured: Iterable[Measurement], file: str) -> float:
 
 
 def _in_a_process(setting: Setting) -> list[Measurement]:
-    command = [sys.executable, "-m", "export.measure", json.dumps(asdict(setting))]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    # Modules come from where this process has them, and not first from the folder that it is run in.
+    command = [sys.executable, "-P", "-m", "export.measure", json.dumps(asdict(setting))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise MeasurementError(f"{Path(setting.graph).name}: cannot be measured with {setting.provider}: {reason[0]}")

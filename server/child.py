@@ -15,6 +15,7 @@ import select
 import socket
 import sys
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -47,10 +48,11 @@ class Supervised:
         self.order = Order.model_validate_json(_line_of(0))
 
     def say(self, word: Word) -> None:
-        """Tell the supervisor."""
+        """Tell the supervisor, unless it is gone, which standard input tells."""
         content = word.line()
-        while content:
-            content = content[os.write(self._words, content) :]
+        with suppress(BrokenPipeError):
+            while content:
+                content = content[os.write(self._words, content) :]
 
     async def stop_wanted_or(self, other: Awaitable[None]) -> None:
         """Return when the supervisor wants this process to end, or has ended itself, or `other` has ended."""

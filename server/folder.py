@@ -16,6 +16,9 @@ from server.errors import CannotStart, quote
 
 NAME_RULE = "a name is 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit"
 
+TOLD_STRAYS = 5
+"""Strays that are named where there is nothing else."""
+
 _VERSION = re.compile("[1-9][0-9]*")
 
 _KNOWN_FILES = ("config.pbtxt", "routing.json")
@@ -35,9 +38,9 @@ class Found:
         """What is wrong and what to do where there is no version."""
         problem = f"models: there is no model in {self.folder}"
         if self.strays:
-            more = ", ..." if len(self.strays) > 5 else ""
-            problem += f" ({'; '.join(self.strays[:5])}{more})"
-        return f"{problem}: figment export <run> --models {self.folder} makes one; then start the server again"
+            more = "; ..." if len(self.strays) > TOLD_STRAYS else ""
+            problem = f"models: nothing in {self.folder} is a model: {'; '.join(self.strays[:TOLD_STRAYS])}{more}"
+        return f"{problem}; figment export <run> --models {self.folder} makes one, then start the server again"
 
 
 def look(folder: Path) -> Found:

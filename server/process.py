@@ -26,8 +26,9 @@ SILENT_BEATS = 5
 """Beats of the supervisor, a second each, without a word of a process that serves, after which it counts as hanging."""
 
 HUNG_BEATS = 10
-"""The same until it is killed. A process says something each second; on two cores shared by ten busy ones a word came
-late by less than one. Beats are counted, not seconds: a machine that slept, or a supervisor that stood still, has none."""
+"""The same until it is killed. A process says something each second; with twenty busy ones beside it, under load on two
+cores, no word came a beat late. Beats are counted, not seconds: a machine that slept, or a supervisor that stood still, had
+none."""
 
 START_BEATS = 120
 """The same for a process that does not serve yet: while it loads a large graph it may say nothing for long."""

@@ -38,6 +38,15 @@ def test_the_figures_of_a_version_are_printed_and_kept_if_asked_for(version: Pat
         assert 2**20 < found.peak_memory_bytes < 2**30
 
 
+def test_a_folder_with_modules_of_the_same_names_changes_nothing(
+    version: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("export", "numpy", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
+    monkeypatch.chdir(tmp_path)
+    assert measure.measure([version / "generator.onnx"], "cpu", 10)
+
+
 def test_a_graph_that_cannot_be_run_is_named_with_the_reason(tmp_path: Path):
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
     with pytest.raises(MeasurementError, match=r"^broken\.onnx: cannot be measured with CPUExecutionProvider: "):

@@ -86,7 +86,7 @@ def test_a_model_given_for_its_folder_is_told_the_folder(tmp_path: Path, given: 
 
 
 def test_an_empty_folder_is_told_what_fills_it(tmp_path: Path):
-    expected = f"models: there is no model in {tmp_path}: figment export <run> --models {tmp_path} makes one"
+    expected = f"models: there is no model in {tmp_path}; figment export <run> --models {tmp_path} makes one"
     assert look(tmp_path).nothing.startswith(expected)
 
 

@@ -65,14 +65,14 @@ def test_a_server_of_no_models_is_not_ready_and_says_what_makes_one(tmp_path: Pa
     with capture_logs() as lines, running_server(tmp_path, **settings) as server, connected(server) as channel:
         status, body = healthz(server)
         assert status == 503
-        assert f"there is no model in {tmp_path} ('Photos': not allowed as a model's name" in body
+        assert f"nothing in {tmp_path} is a model: 'Photos': not allowed as a model's name" in body
         assert f"figment export <run> --models {tmp_path} makes one" in body
         assert health(channel) == NOT_SERVING
         with pytest.raises(grpc.RpcError, match="there is no 'vae'; this server has no model yet"):
             ImageServiceStub(channel).Generate(pb.GenerateRequest(model="vae", count=1))
         assert "but not ready" in _welcome(server)
     said = {line["event"]: line for line in lines}
-    assert "there is no model in" in said["not ready"]["reason"]
+    assert "is a model" in said["not ready"]["reason"]
     assert "'Photos'" in said["not served"]["reason"]
     assert "ready" not in said
 
