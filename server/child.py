@@ -44,6 +44,7 @@ class Supervised:
         # Whatever else writes to standard output goes to the log's stream, so that no words are mixed up with it.
         self._words = os.dup(1)
         os.dup2(2, 1)
+        os.write(self._words, b"\n")  # the end of what was written there so far
         self._pulse = Pulse(self._beat)
         self.order = Order.model_validate_json(_line_of(0))
 

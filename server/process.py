@@ -36,7 +36,7 @@ START_BEATS = 120
 SLOW_START_BEATS = 30
 """Beats after which the log says again that a process is not ready."""
 
-MAX_WORD_BYTES = 1 << 20
+MAX_WORD_BYTES = 1 << 24
 
 LAST_S = 5.0
 """Seconds that a process has to end once it has closed its standard output, which is its end otherwise."""
@@ -109,6 +109,7 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
         self._stdin: asyncio.WriteTransport | None = None
         self._is_over = asyncio.Event()
+        self._is_gone = False
         self._life: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -134,8 +135,10 @@ class Process:
         if not process:
             return
         if process.poll() is not None:
-            # Its end is that of its pipe, unless somebody else holds that; what it said last has been heard by now.
-            self._is_over.set()
+            # Its end is that of its pipe, unless somebody else holds that; what it said last has been heard a beat later.
+            if self._is_gone:
+                self._is_over.set()
+            self._is_gone = True
             return
         self._silent_beats += 1
         self._beats += 1
@@ -180,6 +183,7 @@ class Process:
         """Start the process, hear it, and return when it has ended."""
         self._silent_beats = self._beats = 0
         self._reason = ""
+        self._is_gone = False
         self._is_over = asyncio.Event()
         mouth = _Mouth(self._hear_line, self._is_over)
         # Not by the event loop: uvloop forks as a whole, which a process that has used gRPC does not survive.
@@ -219,6 +223,8 @@ class Process:
         self._on_end(self)
 
     def _hear_line(self, line: bytes) -> None:
+        if not line:
+            return
         try:
             word = Word.model_validate_json(line)
         except ValidationError:

@@ -6,7 +6,6 @@ The lock ends with the last process that has it, so what a server left that was 
 one removes it.
 """
 
-import fcntl
 import os
 import shutil
 import stat
@@ -37,6 +36,8 @@ class Scratch:
 
         Raises: CannotStart.
         """
+        import fcntl  # not on Windows, where servers have one process
+
         try:
             _remove_left(Path(tempfile.gettempdir()))
             path = Path(tempfile.mkdtemp(prefix=PREFIX))
@@ -62,6 +63,8 @@ class Scratch:
 
 def _remove_left(folder: Path) -> None:
     """Remove what servers left that were killed: folders whose locks nobody has."""
+    import fcntl  # as above
+
     for lock in folder.glob(f"{PREFIX}*/{_LOCK}"):
         try:
             owner = lock.parent.lstat()

@@ -13,12 +13,14 @@ from pathlib import Path
 import grpc
 import pytest
 from conftest import running_server
+from structlog.testing import capture_logs
 from test_server_gateways import connect, metric, wait_until_serving
 from test_server_readiness import healthz
 
 from export.bundle import read_manifest, write_manifest
 from figment.v1 import image_service_pb2 as pb
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
+from server.errors import CannotStart
 from server.process import HUNG_BEATS, Process
 from server.supervisor import Supervisor
 
@@ -180,13 +182,25 @@ def test_under_load_whatever_is_lost_is_told_and_nothing_is_wrong(models: Path, 
         until(lambda: metric(several, "figment_queue_images") == 0)
 
 
-def test_a_folder_with_modules_of_the_same_names_changes_nothing(
+def test_modules_of_the_same_names_in_the_current_folder_and_what_a_library_prints_change_nothing(
     one: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for name in ("server", "numpy", "figment"):
+    for name in ("server", "numpy", "figment", "json"):
         (tmp_path / "work" / name).mkdir(parents=True)
         (tmp_path / "work" / name / "__init__.py").write_text("raise SystemExit('the wrong module')")
-    (tmp_path / "work" / "json.py").write_text("raise SystemExit('the wrong module')")
+    (tmp_path / "sitecustomize.py").write_text("print('junk'); print('{\"ready\": 1}', end='')")
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path / "work")
-    with running_server(one, gateways=2, engines="shared") as several:
+    with capture_logs() as lines, running_server(one, gateways=2, engines="shared") as several:
         assert healthz(several) == (200, "serving\n")
+    junk = {line["line"] for line in lines if line["event"] == "process said what is no word"}
+    assert junk == {"junk", '{"ready": 1}'}
+
+
+def test_a_server_whose_processes_cannot_be_started_says_why(one: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("server.supervisor.sys.executable", "/nowhere/python")
+    with (
+        pytest.raises(CannotStart, match=r"gateway-0: cannot be started: .*/nowhere/python"),
+        running_server(one, gateways=2),
+    ):
+        pass
