@@ -14,7 +14,7 @@ import grpc
 import pytest
 from conftest import running_server
 from structlog.testing import capture_logs
-from test_server_gateways import connect, metric, wait_until_serving
+from test_server_gateways import connect, metric
 from test_server_readiness import healthz
 
 from export.bundle import read_manifest, write_manifest
@@ -142,7 +142,6 @@ def test_a_process_that_finds_no_models_any_more_stays_out_until_they_are_back(o
         assert codes == ({UNAVAILABLE} if engines == "shared" else {grpc.StatusCode.OK})
         (one.parent / "away").rename(one)
         until(lambda: healthz(several)[0] == 200)
-        wait_until_serving(several)
         assert len(drawn_by_all(several)) == 1
 
 
