@@ -153,7 +153,7 @@ class Process:
     @property
     def pid(self) -> int | None:
         """Number of the process that runs."""
-        return self._process.pid if self._process else None
+        return self._process.pid if self._process and self._process.returncode is None else None
 
     @property
     def problem(self) -> str:
@@ -197,6 +197,7 @@ class Process:
         )
         loop = asyncio.get_running_loop()
         with ExitStack() as stack:
+            stack.callback(process.wait)
             stack.callback(process.kill)
             said, _ = await loop.connect_read_pipe(lambda: mouth, process.stdout)
             stack.callback(said.close)
@@ -220,7 +221,10 @@ class Process:
             self.failures += 1
             self._problem = self._reason or problem
         self.is_ready = self.has_started = False
-        self._on_end(self)
+        try:
+            self._on_end(self)
+        except Exception:
+            log.exception("bug: an end was not dealt with", process=self.name)
 
     def _hear_line(self, line: bytes) -> None:
         if not line:

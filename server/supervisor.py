@@ -12,7 +12,6 @@ same, or stays out and says why.
 """
 
 import asyncio
-import errno
 import os
 import socket
 import sys
@@ -227,8 +226,8 @@ class Supervisor:
             held = self._held.enter_context(socket.socket(family, kind))
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             held.bind(taken)
-        except OSError as error:
-            hint = ": is a server running there?" if error.errno == errno.EADDRINUSE else ""
-            problem = f"address: cannot listen on {self.settings.address}: {error.strerror}{hint}"
-            raise AddressTaken(problem) from None
+        except OSError:
+            raise AddressTaken(
+                f"address: cannot listen on {self.settings.address}: is a server running there?"
+            ) from None
         return f"{host}:{taken[1]}"

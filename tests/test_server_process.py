@@ -174,10 +174,14 @@ async def test_a_stop_ends_the_pause_before_a_start():
     assert process._life.done()
 
 
-async def test_a_bug_in_what_hears_it_is_logged_and_it_goes_on():
+async def test_bugs_in_what_hears_it_are_logged_and_its_life_goes_on():
+    def fail(*_: object) -> None:
+        raise OSError("a bug")
+
     with capture_logs() as lines:
-        process = Watched(f"{READY}{WAIT}")
-        process._on_word = lambda: 1 / 0
+        process = Watched(f"{READY}sys.exit()")
+        process._on_word = process._on_end = fail
         async with running(process):
-            await soon(lambda: process.is_ready)
-    assert "bug: a word was not understood" in [line["event"] for line in lines]
+            await soon(lambda: process.failures == 2)
+    events = {line["event"] for line in lines}
+    assert events == {"bug: a word was not understood", "bug: an end was not dealt with", "process ended"}
