@@ -59,6 +59,14 @@ def measure(files: Sequence[Path], device: str, labels: int) -> list[Measurement
     return list(best.values())
 
 
+def require(device: str, file: Path, labels: int) -> None:
+    """Run `file` on `device` once, before the work whose end it is to measure there.
+
+    Raises: MeasurementError, if it cannot be run so.
+    """
+    _in_a_process(Setting(str(file), PROVIDERS[device], 1, labels))
+
+
 def images_per_s(measured: Iterable[Measurement], file: str) -> float:
     """The best rate of `file`, whatever its batch size and threads; 0 where it was not measured."""
     return max((found.images_per_s for found in measured if found.graph == file), default=0.0)
@@ -76,14 +84,12 @@ def _in_a_process(setting: Setting) -> list[Measurement]:
 
 
 def _measure_here(setting: Setting) -> Iterable[dict[str, object]]:
-    if setting.provider not in onnxruntime.get_available_providers():
-        raise SystemExit(f"this onnxruntime has no {setting.provider}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = setting.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(setting.graph, options, providers=[setting.provider])
+    session = _session(setting.graph, options, setting.provider)
     random = np.random.default_rng(0)
     for size in BATCH_SIZES:
         inputs: dict[str, npt.NDArray[np.generic]] = {}
@@ -106,7 +112,7 @@ def _measure_here(setting: Setting) -> Iterable[dict[str, object]]:
         yield {
             "graph": Path(setting.graph).name,
             "machine": machine(),
-            "provider": setting.provider,
+            "provider": session.get_providers()[0],
             "threads": setting.threads,
             "batch_size": size,
             "images_per_s": size / float(np.median(runs_s)),
@@ -116,6 +122,24 @@ def _measure_here(setting: Setting) -> Iterable[dict[str, object]]:
             "peak_memory_bytes": _peak_memory_bytes(),
             "runtime": onnxruntime.__version__,
         }
+
+
+def _session(graph: str | bytes, options: onnxruntime.SessionOptions, provider: str) -> onnxruntime.InferenceSession:
+    """Where a provider is missing or cannot be started, onnxruntime warns at most, and runs the graph by another.
+
+    Raises: MeasurementError, if it would.
+    """
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise MeasurementError(f"{provider} was asked for; this onnxruntime has {', '.join(available)}")
+    if provider != PROVIDERS["cpu"] and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    session = onnxruntime.InferenceSession(graph, options, providers=[provider])
+    if (ran := session.get_providers()[0]) != provider:
+        raise MeasurementError(
+            f"{provider} was asked for, but onnxruntime finds no GPU or not the libraries that it needs, and runs {ran}"
+        )
+    return session
 
 
 def _peak_memory_bytes() -> int:
@@ -144,4 +168,7 @@ def _cpus() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(list(_measure_here(Setting(**json.loads(sys.argv[1]))))))
+    try:
+        print(json.dumps(list(_measure_here(Setting(**json.loads(sys.argv[1]))))))
+    except MeasurementError as error:
+        raise SystemExit(str(error)) from None

@@ -22,7 +22,7 @@ from export.fp16 import to_fp16
 from export.golden import GOLDEN_SEED, golden_inputs
 from export.graphs import after
 from export.int8 import to_int8
-from export.measure import images_per_s, measure
+from export.measure import images_per_s, measure, require
 from export.pixels import IMAGES
 from export.source import Source
 from export.verify import BATCH_SIZES, GREY_LEVELS, Arrays, run, session, verify
@@ -102,6 +102,8 @@ def _next_version(source: Source, model: Path, plan: Plan) -> Published:
         critic = Critic(source)
         writing = _Writing(source, folder, manifest)
         writing.add_exact()
+        if plan.device != "cpu" and (plan.measure or plan.variants):
+            require(plan.device, folder / "generator.onnx", len(manifest.labels))
         for variant in plan.variants:
             try:
                 left_out += writing.add_variant(variant, critic)

@@ -6,10 +6,11 @@ from shutil import copytree
 
 import pytest
 
-from export import measure
+from export import measure, publish
 from export.bundle import read_manifest
 from export.command import Bench
 from export.errors import MeasurementError
+from export.source import from_run
 
 
 @pytest.fixture
@@ -51,3 +52,38 @@ def test_a_graph_that_cannot_be_run_is_named_with_the_reason(tmp_path: Path):
     (tmp_path / "broken.onnx").write_bytes(b"not a graph")
     with pytest.raises(MeasurementError, match=r"^broken\.onnx: cannot be measured with CPUExecutionProvider: "):
         measure.measure([tmp_path / "broken.onnx"], "cpu", 0)
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="a GPU is here")
+def test_figures_of_another_device_than_was_asked_for_are_neither_printed_nor_kept(
+    version: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    before = (version / "manifest.json").read_text()
+    with pytest.raises(MeasurementError, match="CUDAExecutionProvider was asked for, but"):
+        Bench(what="model", version=version, device="cuda", write=True).cli_cmd()
+    assert capsys.readouterr().out == ""
+    assert (version / "manifest.json").read_text() == before
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="a GPU is here")
+def test_a_provider_that_onnxruntime_puts_another_in_place_of_is_an_error(
+    version: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(measure.onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(measure.onnxruntime, "preload_dlls", lambda: None)
+    options = measure.onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    with pytest.raises(MeasurementError, match="and runs CPUExecutionProvider"):
+        measure._session(str(version / "generator.onnx"), options, "CUDAExecutionProvider")
+    with pytest.raises(MeasurementError, match=r"^CPUExecutionProvider was asked for; this onnxruntime has CUDAEx"):
+        measure._session(str(version / "generator.onnx"), options, "CPUExecutionProvider")
+
+
+@pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="a GPU is here")
+def test_a_device_that_is_not_there_ends_an_export_before_its_variants_are_made(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(publish, "to_fp16", lambda graph: pytest.fail("made"))
+    with pytest.raises(MeasurementError, match="CUDAExecutionProvider was asked for, but"):
+        publish.publish(from_run(runs / "gan"), tmp_path, "m", publish.Plan(("fp16",), measure=True, device="cuda"))
+    assert not list((tmp_path / "m").glob("[0-9]*"))

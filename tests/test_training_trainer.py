@@ -20,7 +20,7 @@ from training.model import Model
 from training.objective import kl_divergence
 from training.record import read_record
 from training.settings import Family, TrainSettings
-from training.trainer import Progress, load_images, train
+from training.trainer import Progress, load_images, torch_device, train
 
 FAMILIES = get_args(Family)
 ADVERSARIAL = {"d_adversarial", "g_adversarial", "r1", "r2"}
@@ -272,6 +272,16 @@ def test_a_gpu_that_is_not_there_is_an_error_that_leaves_the_folder_free(tmp_pat
     with pytest.raises(TrainingError, match="torch finds no GPU"):
         train(_settings(tmp_path / "run", "gan", device="cuda"))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_gpu_beyond_those_that_are_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert torch_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(
+        TrainingError, match=r"cuda:2 was asked for, but torch finds 2 GPUs; .*: auto, cpu, cuda:0, cuda:1"
+    ):
+        torch_device("cuda:2")
 
 
 def test_tensorboard_that_is_not_there_is_an_error_that_leaves_the_folder_free(

@@ -205,9 +205,13 @@ class _Training:
 
 
 def torch_device(name: str) -> torch.device:
-    """Raises: TrainingError, if a GPU was asked for and there is none."""
+    """Raises: TrainingError, if a GPU was asked for that is not there."""
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise TrainingError(f"device: {name} was asked for, but torch finds no GPU; allowed here: auto, cpu")
-    return torch.device(name)
+        name = "cuda" if gpus else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        found = f"torch finds {gpus or 'no'} GPU{'s' if gpus > 1 else ''}"
+        allowed = ", ".join(["auto", "cpu", *(f"cuda:{number}" for number in range(gpus))])
+        raise TrainingError(f"device: {name} was asked for, but {found}; allowed here: {allowed}")
+    return device
