@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, model_validator
 
+from server.addresses import Address
 from server.variants import Choice
 
 MIB = 1024 * 1024
@@ -46,6 +47,26 @@ class LimitSettings(BaseModel, frozen=True, extra="forbid"):
     stream_chunk_bytes: int = Field(MIB, ge=1, description="raw bytes of images in one response on a stream")
     stream_requests: int = Field(64, ge=1, description="requests in flight on one stream")
     receive_bytes: int = Field(16 * MIB, ge=1024, description="bytes of one received message")
+    received_bytes: int = Field(
+        256 * MIB,
+        ge=1024,
+        description="bytes of all messages that are being received or are in use; one that is not here yet counts as the longest",
+    )
+    receive_s: float = Field(30.0, gt=0, description="seconds that one message may take to come")
+    connection_calls: int = Field(
+        64,
+        ge=1,
+        description="calls at once on one connection; more wait in their client, so that nobody waits behind a crowd",
+    )
+    connections: int = Field(1000, ge=1, description="connections at once to one gateway")
+
+    @model_validator(mode="after")
+    def _one_message_has_room(self) -> "LimitSettings":
+        if self.received_bytes < self.receive_bytes:
+            raise ValueError(
+                f"received_bytes: got {self.received_bytes}, it must be at least receive_bytes, {self.receive_bytes}"
+            )
+        return self
 
 
 class TraceSettings(BaseModel, frozen=True, extra="forbid"):
@@ -68,9 +89,9 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     variant: Choice = Field(
         "fp32", description="which graphs to serve; auto: for each model the fastest measured on the device, else fp32"
     )
-    address: str = Field("127.0.0.1:50051", pattern=r"^.+:\d+$", description="host:port of gRPC; port 0 = any free one")
-    metrics_address: str = Field(
-        "127.0.0.1:9464", pattern=r"^.+:\d+$", description="host:port of /metrics and /healthz; port 0 = any free one"
+    address: Address = Field("127.0.0.1:50051", description="host:port or [IPv6]:port of gRPC; port 0 = any free one")
+    metrics_address: Address = Field(
+        "127.0.0.1:9464", description="host:port or [IPv6]:port of /metrics and /healthz; port 0 = any free one"
     )
     device: str = Field(
         "auto",

@@ -13,16 +13,18 @@ same, or stays out and says why.
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import structlog
 
+from server.addresses import bound, joined, split, unavailable
 from server.arena import make_shared_file
 from server.devices import devices
-from server.errors import AddressTaken, CannotStart
+from server.errors import CannotStart
 from server.folder import look
 from server.gpus import gpu_reader
 from server.loading import tell_strays
@@ -105,6 +107,17 @@ class Supervisor:
             await self.engines.stop(GRACE_S)
         self._held.close()
         log.info("stopped")
+
+    def waited_for(self) -> dict[str, list[str]]:
+        """The processes that have not ended yet."""
+        return {"processes": [child.name for child in self._children if child.pid]}
+
+    def kill(self) -> None:
+        """End all processes at once."""
+        for pid in self._pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._scratch.close()
 
     async def failed(self) -> None:
         """Never return: what fails is started again."""
@@ -206,6 +219,7 @@ class Supervisor:
             update={
                 "queue_images": max(1, limits.queue_images // gateways),
                 "model_queue_images": of_a_model and max(1, of_a_model // gateways),
+                "received_bytes": max(limits.receive_bytes, limits.received_bytes // gateways),
             }
         )
         return self.settings.model_copy(update={"limits": shared, "address": self.address})
@@ -215,19 +229,11 @@ class Supervisor:
 
         Raises: AddressTaken.
         """
-        host, _, port = self.settings.address.rpartition(":")
-        try:
-            family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0]
-            with socket.socket(family, kind) as alone:
-                alone.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                alone.bind(address)
+        with bound("address", self.settings.address) as alone:
+            try:
                 alone.listen()
-                taken = alone.getsockname()
-            held = self._held.enter_context(socket.socket(family, kind))
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            held.bind(taken)
-        except OSError:
-            raise AddressTaken(
-                f"address: cannot listen on {self.settings.address}: is a server running there?"
-            ) from None
-        return f"{host}:{taken[1]}"
+            except OSError as error:
+                raise unavailable("address", self.settings.address, error) from None
+            address = joined(split(self.settings.address)[0], alone.getsockname()[1])
+        self._held.enter_context(bound("address", address, reuses_port=True))
+        return address
