@@ -1,8 +1,8 @@
 """What is the same for every RPC: its request id, its errors as statuses, its metrics and its log line.
 
-    RPC -> request id -> service method -> reply, or ServingError -> google.rpc.Status in the trailers
+    RPC -> request id -> message -> service method -> reply, or ServingError -> google.rpc.Status in the trailers
 
-The only place that aborts an RPC.
+The only place that reads unary messages and aborts an RPC.
 """
 
 import asyncio
@@ -24,8 +24,11 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode, aio
 
 from server.errors import InvalidArgument, ServingError
+from server.heap import Heap
 from server.metrics import Metrics, size_of
+from server.receiving import Receipt, Receiving
 from server.requests import images_of
+from server.resets import Resets
 from server.traces import Metadata, Traces, serve
 
 REQUEST_ID = "x-request-id"
@@ -61,16 +64,27 @@ def with_request_id(logger: object, level: str, event: structlog.typing.EventDic
 class Calls:
     """Adds services to a server, with every method that is one coroutine observed.
 
-    Those that write a stream for one message, as health's Watch, are left alone. Messages are parsed inside the
-    observation, so that bytes that are no message get an answer like all bad input; a method that reads a stream gets
-    bytes and parses each itself. A method may return its reply serialised.
+    Those that write a stream for one message, as health's Watch, are left alone. Messages are read and parsed inside the
+    observation, so that each has a room and a time, and bytes that are no message get an answer like all bad input; a
+    method that reads a stream gets bytes and parses each itself. A method may return its reply serialised.
     """
 
-    def __init__(self, metrics: Metrics, traces: Traces, model_label: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        traces: Traces,
+        model_label: Callable[[str], str],
+        receiving: Receiving,
+        resets: Resets,
+    ) -> None:
+        self._receiving = receiving
+        self._heap = Heap(lambda: receiving.is_busy)
+        self._resets = resets
         self._metrics = metrics
         self._traces = traces
         self._model_label = model_label
-        self._running = 0
+        self.running = 0
+        """Observed calls in progress."""
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -93,8 +107,9 @@ class Calls:
                 handlers[method.name] = grpc.unary_stream_rpc_method_handler(run, parse, _serialized)
             else:
                 observed = self._observed(run, parse, service.full_name, method.name)
-                handlers[method.name] = grpc.unary_unary_rpc_method_handler(observed, None, _serialized)
-        server.add_registered_method_handlers(service.full_name, handlers)
+                # On the wire it is the same as unary; gRPC reads a unary call's message before the method is asked.
+                handlers[method.name] = grpc.stream_unary_rpc_method_handler(observed, None, _serialized)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.full_name, handlers),))
 
     def _observed(self, run: Any, parse: Callable[[bytes], Any] | None, service: str, method: str) -> Any:
         async def behaviour(request: Any, context: Context) -> Any:
@@ -109,14 +124,15 @@ class Calls:
             images = 0
             trace = self._traces.begin(f"{service}/{method}", metadata)
             serve(trace)
-            self._running += 1
+            self.running += 1
             self._idle.clear()
             try:
-                if parse:
-                    request = parsed(parse, request)
-                    if hasattr(request, "model"):
-                        model, images = self._model_label(request.model), images_of(request)
-                return await run(request, context)
+                with self._receiving.receipt(context.peer()) as receipt:
+                    if parse:
+                        request = parsed(parse, await self._read(receipt, context))
+                        if hasattr(request, "model"):
+                            model, images = self._model_label(request.model), images_of(request)
+                    return await run(request, context)
             except ServingError as error:
                 code = error.code
                 log.info("request failed", method=method, code=code.name, error=str(error))
@@ -131,13 +147,15 @@ class Calls:
                 await _abort(context, Status(code=code.value[0], message=problem), code)
             except asyncio.CancelledError:
                 code = cancellation_code(context)
+                if code is StatusCode.CANCELLED:
+                    self._resets.count(context.peer())
                 if model is not None:
                     reason = "deadline" if code is StatusCode.DEADLINE_EXCEEDED else "client"
                     self._metrics.cancelled.labels(model, reason).inc()
                 raise
             finally:
-                self._running -= 1
-                if not self._running:
+                self.running -= 1
+                if not self.running:
                     self._idle.set()
                 seconds = time.monotonic() - started_s
                 self._metrics.rpcs_handled.labels(service, method, code.name).inc()
@@ -153,6 +171,23 @@ class Calls:
                     trace.end(code.name, facts)
 
         return behaviour
+
+    async def _read(self, receipt: Receipt, context: Context) -> bytes:
+        """The one message of a call. Raises: InvalidArgument, if there is none."""
+
+        async def read() -> Any:
+            content = await context.read()
+            if content is aio.EOF:
+                raise InvalidArgument("message", "is missing: the call ended without one")
+            return content
+
+        received_bytes = self._receiving.message_bytes  # of one that is given up nobody knows
+        try:
+            content = await receipt.read(read)
+            received_bytes = len(content)
+            return content
+        finally:
+            self._heap.count(received_bytes)
 
 
 def parsed(parse: Callable[[bytes], Message], content: bytes) -> Message:

@@ -13,18 +13,22 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection
 
 from figment.v1 import image_service_pb2, model_service_pb2
+from server.addresses import joined, split, why_unavailable
 from server.admission import Admission, Submits
 from server.calls import Calls
 from server.catalogue import Catalogue
-from server.errors import AddressTaken, CannotStart
+from server.errors import CannotStart
 from server.image_service import ImageService
 from server.limits import Limits
 from server.metrics import Metrics
 from server.model_service import ModelService
+from server.receiving import Receiving
+from server.resets import Resets
 from server.settings import ServerSettings, TraceSettings
 from server.stages import Stages
 from server.streams import Streams
 from server.traces import NoTraces, Traces
+from server.transport import transport_options
 
 IMAGE_SERVICE = image_service_pb2.DESCRIPTOR.services_by_name["ImageService"]
 MODEL_SERVICE = model_service_pb2.DESCRIPTOR.services_by_name["ModelService"]
@@ -35,6 +39,9 @@ REFUSE_S = 0.1
 
 FAREWELL_S = 0.5
 """Seconds for the last bytes of answered calls to leave."""
+
+RESETS_A_CALL = 8
+"""Calls that a client may take back in half a second, for each that it may make at once."""
 
 log = structlog.get_logger()
 
@@ -55,13 +62,10 @@ class Gateway:
         stages = Stages(metrics)
         self._streams = Streams(catalogue, self._admission, stages, limits, metrics)
         self._health = health.aio.HealthServicer()
-        self._calls = Calls(metrics, self._traces, catalogue.label)
-        self._server = aio.server(
-            options=[
-                ("grpc.max_receive_message_length", settings.limits.receive_bytes),
-                ("grpc.so_reuseport", int(settings.gateways > 1)),
-            ],
-        )
+        receiving = Receiving(settings.limits.received_bytes, settings.limits.receive_bytes, settings.limits.receive_s)
+        resets = Resets(RESETS_A_CALL * settings.limits.connection_calls)
+        self._calls = Calls(metrics, self._traces, catalogue.label, receiving, resets)
+        self._server = aio.server(options=transport_options(settings))
         images = ImageService(catalogue, self._admission, stages, limits, self._streams)
         self._calls.add_service(self._server, IMAGE_SERVICE, images)
         self._calls.add_service(self._server, MODEL_SERVICE, ModelService(catalogue, limits))
@@ -77,10 +81,10 @@ class Gateway:
         await self.say_ready(False)
         try:
             port = self._server.add_insecure_port(address)
-        except RuntimeError:
-            raise AddressTaken(f"address: cannot listen on {address}: is a server running there?") from None
+        except RuntimeError:  # which tells no reason
+            raise why_unavailable("address", address) from None
         await self._server.start()
-        return f"{address.rpartition(':')[0]}:{port}"
+        return joined(split(address)[0], port)
 
     async def say_ready(self, is_ready: bool) -> None:
         """Tell health checks whether the server and its models are ready."""
@@ -91,6 +95,10 @@ class Gateway:
             await self._health.set(f"{IMAGE_SERVICE.full_name}/{name}", state_of_one)
         for service in ("", IMAGE_SERVICE.full_name):
             await self._health.set(service, state)
+
+    def waited_for(self) -> dict[str, int]:
+        """The calls that have not ended, and the images that are admitted."""
+        return {"calls": self._calls.running, "images": self._admission.images}
 
     async def drain(self) -> None:
         """Refuse new requests, read no further from streams, and finish what was admitted within `drain_s`."""
