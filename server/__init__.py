@@ -7,3 +7,6 @@ os.environ.setdefault("GRPC_EXPERIMENTS", "-event_engine_listener")
 
 # onnxruntime tells its makers names and hashes of graphs by default, since 1.29.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+# gRPC's C library writes to standard error itself, in a form of its own; what it has to say comes as statuses and exceptions too.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")

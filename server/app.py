@@ -8,7 +8,7 @@ then the engines' workers end.
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -89,6 +89,13 @@ class App:
         """A line for each version that is not served."""
         return self.catalogue.refusals()
 
+    def waited_for(self) -> dict[str, int]:
+        """What is still under way, as a line of the log tells it."""
+        return self._gateway.waited_for()
+
+    def kill(self) -> None:
+        """End at once what would outlive this process: nothing."""
+
     async def failed(self) -> None:
         """Return when the server cannot go on, which only a bug can cause."""
         await self.engines.failed()
@@ -123,18 +130,25 @@ class Server(Protocol):
     async def stop(self) -> None:
         """Drain, then stop."""
 
+    def waited_for(self) -> Mapping[str, object]:
+        """What is still under way, as a line of the log tells it."""
+
+    def kill(self) -> None:
+        """End at once what would outlive this process; it ends itself then."""
+
     async def failed(self) -> None:
         """Return when the server cannot go on."""
 
 
 @asynccontextmanager
-async def serving(settings: ServerSettings) -> AsyncIterator[Server]:
+async def serving(settings: ServerSettings, on_made: Callable[[Server], object] = id) -> AsyncIterator[Server]:
     """A server of one process or of several gateways that is ready, unless it has a `problem`; drained and stopped when
     the block ends.
 
     Raises: CannotStart.
     """
     server: Server = App(settings) if settings.gateways == 1 else Supervisor(settings)
+    on_made(server)
     try:
         await server.start()
         yield server

@@ -27,7 +27,7 @@ from server.engine_link import ENGINE_LOST, EngineLink
 from server.errors import CannotStart
 from server.gateway import Gateway
 from server.gateway_links import GatewayLinks
-from server.logs import set_up_logging
+from server.logs import PrintedLines, set_up_logging
 from server.metric_files import count_in
 from server.metrics import Metrics
 from server.orders import Order, Word
@@ -163,6 +163,7 @@ def main(arguments: Sequence[str]) -> None:
     role, name, settings_json, *rest = arguments
     settings = ServerSettings.model_validate_json(settings_json)
     set_up_logging()
+    sys.stderr = PrintedLines()
     structlog.contextvars.bind_contextvars(process=name)
     supervised = Supervised()
     try:

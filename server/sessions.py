@@ -175,7 +175,7 @@ def _session(content: bytes, device: Device) -> InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = device.threads_per_run
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised as well
     # Threads that spin between runs take the CPU from the gateway.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if device.provider == CPU:

@@ -117,7 +117,7 @@ class Supervisor:
         for pid in self._pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._scratch.close()
+        self._held.close()
 
     async def failed(self) -> None:
         """Never return: what fails is started again."""
