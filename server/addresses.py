@@ -50,6 +50,14 @@ def reachable(address: str) -> str:
     return joined({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)  # noqa: S104  # only looked for
 
 
+def is_here(host: str) -> bool:
+    """Whether a host is this machine itself, which no proxy reaches."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def bound(setting: str, address: str, *, reuses_port: bool = False) -> socket.socket:
     """A socket that has an address, and does not listen yet. Raises: AddressTaken."""
     host, port = split(address)

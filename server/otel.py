@@ -5,6 +5,8 @@ A request's span is begun when it comes; its stages are written once their times
 
 import time
 from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
@@ -15,6 +17,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from server.addresses import is_here
 from server.traces import Metadata, Trace
 
 SERVICE = "figment"
@@ -23,6 +26,9 @@ NS = 1_000_000_000
 
 EXPORT_S = 2.0
 """Seconds that a collector has to take spans; a server that stops waits no longer for it."""
+
+DIRECT: Any = (("grpc.enable_http_proxy", 0),)
+"""No proxy, whatever the environment says."""
 
 SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
 """Statuses that make a server's span an error, by OpenTelemetry's conventions for gRPC."""
@@ -38,7 +44,13 @@ class OtelTraces:
     def __init__(self, endpoint: str, ratio: float) -> None:
         resource = Resource.create({"service.name": SERVICE})
         self._provider = TracerProvider(ParentBased(TraceIdRatioBased(ratio)), resource, shutdown_on_exit=False)
-        exporter = OTLPSpanExporter(endpoint, insecure=endpoint.startswith("http://"), timeout=EXPORT_S)
+        host = urlsplit(endpoint).hostname or ""
+        exporter = OTLPSpanExporter(
+            endpoint,
+            insecure=endpoint.startswith("http://"),
+            timeout=EXPORT_S,
+            channel_options=DIRECT if is_here(host) else None,
+        )
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer(SERVICE)
         self._propagator = TraceContextTextMapPropagator()

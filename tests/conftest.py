@@ -1,6 +1,7 @@
 """Real models, trained for seconds, and a real server of them: shared by all tests."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -18,6 +19,9 @@ from server.app import App, run, serving
 from server.settings import ServerSettings
 from training.settings import TrainSettings
 from training.trainer import train
+
+# The servers of tests are on this machine, wherever the environment's proxies lead.
+os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
 
 MODELS: dict[str, dict[str, object]] = {
     "vae": {"family": "vae", "images": 16_000},

@@ -1,5 +1,7 @@
 """The compose files and the Dockerfile say what they should; that they work is tested by test_deploy_compose.py."""
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -8,7 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
+from server.metrics_page import MetricsPage
 from server.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +39,29 @@ def test_a_service_ends_or_has_a_health_check(name: str):
     assert (name in ONE_SHOT) == (SERVICES[name]["restart"] == "no")
     if name not in ONE_SHOT:
         assert "healthcheck" in SERVICES[name] or (checked_by_its_image and "\nHEALTHCHECK" in DOCKERFILE)
+
+
+def test_no_health_check_asks_a_proxy():
+    checks = [" ".join(service["healthcheck"]["test"]) for service in SERVICES.values() if "healthcheck" in service]
+    checks += re.findall(r"^HEALTHCHECK.*\\\n(.*)$", DOCKERFILE, re.MULTILINE)
+    assert len(checks) >= len(SERVICES) - len(ONE_SHOT)
+    for check in checks:
+        assert "urllib" not in check
+        assert "wget" not in check or "-Y off" in check
+
+
+def test_the_health_check_of_the_image_says_what_the_page_says(tmp_path: Path):
+    (written,) = re.findall(r"^HEALTHCHECK.*\\\n +CMD (.*)$", DOCKERFILE, re.MULTILINE)
+    _, _, program = json.loads(written)
+    is_healthy = True
+    page = MetricsPage(CollectorRegistry(), lambda: "" if is_healthy else "no model")
+    address = page.listen("127.0.0.1:0")
+    program = program.replace("9464", address.rpartition(":")[2])
+    proxied = {**os.environ, "http_proxy": "http://127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}
+    for is_healthy in (True, False):
+        done = subprocess.run([sys.executable, "-c", program], env=proxied, capture_output=True, check=False)
+        assert (done.returncode == 0) == is_healthy
+    page.stop()
 
 
 @each_service

@@ -26,7 +26,7 @@ TARGET = {"job", "instance"}
 METRICS = Metrics()
 
 PAGE = CollectorRegistry()
-MetricsPage(PAGE, lambda: True, gpus=lambda: [Gpu("cuda:0", 0.5, 1, 2, 3.0, 4.0)])
+MetricsPage(PAGE, lambda: "", gpus=lambda: [Gpu("cuda:0", 0.5, 1, 2, 3.0, 4.0)])
 GPU = {sample.name for family in PAGE.collect() for sample in family.samples if "device" in sample.labels}
 """Metrics of the page of a server with a GPU."""
 

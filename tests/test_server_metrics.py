@@ -159,8 +159,8 @@ def test_buckets_hold_the_objective_and_can_be_read():
 
 def test_the_page_adds_up_what_the_processes_use(server: App):
     alone, twice = CollectorRegistry(), CollectorRegistry()
-    MetricsPage(alone, lambda: True)
-    MetricsPage(twice, lambda: True, pids=lambda: [os.getpid()])
+    MetricsPage(alone, lambda: "")
+    MetricsPage(twice, lambda: "", pids=lambda: [os.getpid()])
     start = "process_start_time_seconds"
     assert twice.get_sample_value(start) == alone.get_sample_value(start)
     for name in ("process_resident_memory_bytes", "process_open_fds", "process_cpu_seconds_total"):
@@ -170,7 +170,7 @@ def test_the_page_adds_up_what_the_processes_use(server: App):
 
 def test_a_process_that_has_ended_meanwhile_is_left_out():
     registry = CollectorRegistry()
-    MetricsPage(registry, lambda: True, pids=lambda: [2**22 + 1])
+    MetricsPage(registry, lambda: "", pids=lambda: [2**22 + 1])
     assert registry.get_sample_value("process_resident_memory_bytes") > 2**20
 
 
@@ -205,7 +205,7 @@ class Nvml:
 
 def test_gpus_are_on_the_page_in_base_units():
     registry = CollectorRegistry()
-    MetricsPage(registry, lambda: True, gpus=lambda: gpus.read(Nvml()))
+    MetricsPage(registry, lambda: "", gpus=lambda: gpus.read(Nvml()))
     seen = {
         name: registry.get_sample_value(f"figment_gpu_{name}", {"device": "cuda:1"}) for name in gpus.Gpu._fields[1:]
     }

@@ -17,7 +17,7 @@ from server.metrics_page import MetricsPage
 @pytest.fixture
 def page() -> Iterator[tuple[str, int]]:
     """Host and port of a page."""
-    served = MetricsPage(CollectorRegistry(), lambda: True)
+    served = MetricsPage(CollectorRegistry(), lambda: "")
     yield split(served.listen("127.0.0.1:0"))
     served.stop()
 

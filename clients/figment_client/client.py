@@ -5,7 +5,6 @@
 Owns the channel and one fact for each model, how many images a unary call may ask for. Safe to share between threads.
 """
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
@@ -18,6 +17,7 @@ from google.protobuf.message import Message
 
 from figment.v1 import image_service_pb2, image_service_pb2_grpc, images_pb2, model_service_pb2, model_service_pb2_grpc
 from figment_client import errors, replies, requests
+from figment_client.connection import open_channel
 from figment_client.images import Images
 from figment_client.models import Model
 from figment_client.reasons import Asked
@@ -31,23 +31,6 @@ DEFAULT_ADDRESS = "127.0.0.1:50051"
 ADDRESS_VARIABLE = "FIGMENT_ADDRESS"
 STATE_S = 5.0
 """Seconds to wait for what gRPC answers at once."""
-
-SERVICE_CONFIG = {
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 4,
-                "initialBackoff": "0.1s",
-                "maxBackoff": "1s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
-            },
-        }
-    ]
-}
-"""Every method draws or reads and changes nothing, so each may be tried again. Deadlines are each call's own. A server that
-stops ends calls as CANCELLED that come while it says goodbye; what the caller cancels is not tried again."""
 
 
 class Client:
@@ -67,16 +50,11 @@ class Client:
         timeout_s: float = 60.0,
         credentials: grpc.ChannelCredentials | None = None,
     ) -> None:
-        options = [("grpc.service_config", json.dumps(SERVICE_CONFIG))]
         field = "address" if address else ADDRESS_VARIABLE
         address = requests.server_address(field, address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)
         self.address = address
         self.timeout_s = requests.seconds("timeout_s", timeout_s)
-        self._channel = (
-            grpc.secure_channel(address, credentials, options)
-            if credentials
-            else grpc.insecure_channel(address, options)
-        )
+        self._channel = open_channel(address, credentials)
         self._images = image_service_pb2_grpc.ImageServiceStub(self._channel)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._unary_images: dict[tuple[str, str], int] = {}
