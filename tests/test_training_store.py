@@ -31,7 +31,7 @@ def _decode(file: BinaryIO) -> Contents:
     stack = Stack(file)
     stack.add(GREY)
     stack.add(RGB)
-    return Contents(stack.shape, np.array([1, 0]), ["cat", "dog"], ["c.png: not an image"])
+    return Contents(stack.shape, np.array([1, 0]), ["cat", "dog"], ["c.png: not an image"], ["a.png is odd"])
 
 
 def _never(file: BinaryIO) -> Contents:
@@ -48,13 +48,13 @@ def test_one_image_in_colour_makes_all_rgb(order: list[npt.NDArray[np.uint8]]) -
 
 
 def test_an_entry_of_a_cache_is_what_memory_would_hold(tmp_path: Path) -> None:
-    in_ram, left_out = in_memory(_decode)
+    in_ram, found = in_memory(_decode)
     for decode in (_decode, _never):
-        mapped, left_out_too = on_disk(tmp_path / "deep" / "cache", ["a"], decode)
+        mapped, stored = on_disk(tmp_path / "deep" / "cache", ["a"], decode)
         np.testing.assert_array_equal(mapped.images, in_ram.images)
         np.testing.assert_array_equal(mapped.labels, in_ram.labels)
         assert mapped.label_names == in_ram.label_names
-        assert left_out_too == left_out
+        assert (stored.broken, stored.notes) == (found.broken, found.notes)
 
 
 def test_a_mapped_set_cannot_be_written(tmp_path: Path) -> None:

@@ -1,14 +1,14 @@
 """One encoded picture, as images of a set want it.
 
-    file or bytes -> turned upright -> grey or RGB, 8 bits, no alpha -> centre square -> resized -> array
+    file or bytes -> figment.imaging: upright, grey or RGB, 8 bits, no alpha -> centre square -> resized -> array
 
-A picture is turned by its EXIF orientation and put over black where it has alpha; of several frames the first is taken.
-The centre square is resized, up or down, by Pillow's bicubic filter with antialiasing. Of 16 bits of grey the upper 8 are
-kept; floats are taken for grey levels from 0 to 255.
+Of several frames the first is taken. The centre square is resized, up or down, by Pillow's bicubic filter with antialiasing.
+Read is whatever Pillow reads by itself; a file's ending says nothing of its format.
 """
 
 import warnings
 from collections.abc import Iterable
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -17,9 +17,18 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from figment.imaging import UnreadablePicture, ValueRange, flatten
 
-class Unreadable(Exception):
-    """A picture cannot be decoded; the message says why."""
+_UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+"""Formats that Pillow recognises and cannot decode, or only by running another program."""
+
+
+class Decoded(NamedTuple):
+    """image: (H, W) grey or (H, W, 3). width, height: of the upright picture that it was cut from."""
+
+    image: npt.NDArray[np.uint8]
+    width: int
+    height: int
 
 
 class Picture(NamedTuple):
@@ -29,40 +38,60 @@ class Picture(NamedTuple):
     encoded: Path | bytes
     label: int | None
 
-    def decoded(self, size: int | None) -> npt.NDArray[np.uint8]:
-        """Grey (H, W) or RGB (H, W, 3); by no `size` neither cropped nor resized.
+    def decoded(self, size: int | None, value_range: ValueRange | None = None) -> Decoded:
+        """By no `size` neither cropped nor resized; value_range: black and white of more than 8 bits a channel.
 
-        Raises: Unreadable, also for more pixels than Pillow takes for harmless.
+        Raises: UnreadablePicture, also for more pixels than Pillow takes for harmless.
         """
         try:
+            encoded = self.encoded if isinstance(self.encoded, bytes) else self.encoded.read_bytes()
+            if not encoded:
+                raise UnreadablePicture("not an image: 0 bytes")
             with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of metadata that are odd
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
-                with Image.open(BytesIO(self.encoded) if isinstance(self.encoded, bytes) else self.encoded) as picture:
-                    flat = _flatten(ImageOps.exif_transpose(picture))
+                with Image.open(BytesIO(encoded), formats=_formats()) as picture:
+                    flat = flatten(picture, value_range)
+        except UnreadablePicture:
+            raise
         except UnidentifiedImageError:  # its text is an address in memory
-            raise Unreadable("not an image") from None
+            raise UnreadablePicture("not an image, or of a format that cannot be read here") from None
+        except FileNotFoundError:
+            raise UnreadablePicture(f"there is no file {self.encoded!s}") from None
         except Exception as error:  # Pillow's readers raise whatever a malformed file makes of them
-            raise Unreadable(str(error)) from error
-        return np.asarray(flat if size is None else ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC))
+            raise UnreadablePicture(str(error) or type(error).__name__) from error
+        image = flat if size is None else ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC)
+        return Decoded(np.asarray(image), flat.width, flat.height)
 
 
 class Source(NamedTuple):
-    """Pictures in a fixed order, the files that hold them, and the names of their labels, [] where they have none."""
+    """Pictures in a fixed order, the files that hold them, and the names of their labels, [] where they have none.
+
+    notes: what was left out or merged, for a person. unlabelled: why there are no labels, where something stands for some.
+    drops_empty: a class without a picture that can be read is none.
+    """
 
     files: list[Path]
     label_names: list[str]
     pictures: Iterable[Picture]
+    notes: list[str]
+    unlabelled: str = ""
+    drops_empty: bool = False
 
 
-def _flatten(picture: Image.Image) -> Image.Image:
-    """Grey (L) or RGB, 8 bits a channel, alpha put over black."""
-    if picture.mode == "F":
-        return picture.convert("L")
-    if picture.mode.startswith("I"):  # Pillow reads 16 bits into 32 where a format has no other way
-        return Image.fromarray((np.asarray(picture) >> 8).clip(0, 255).astype(np.uint8))
-    if picture.has_transparency_data:
-        over = picture.convert("RGBA")
-        black = Image.new("RGBA", over.size, (0, 0, 0, 255))
-        flat = Image.alpha_composite(black, over).convert("RGB")
-        return flat.convert("L") if picture.mode in {"1", "L", "LA"} else flat
-    return picture.convert("L" if picture.mode in {"1", "L"} else "RGB")
+@cache
+def endings() -> frozenset[str]:
+    """Endings of files' names that stand for pictures, in lower case, with the dot."""
+    formats = _formats()
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats) | {".mpo"}
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    Image.init()
+    return tuple(name for name in Image.ID if name in Image.OPEN and name not in _UNREADABLE)
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """The first of `names` for a sentence."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -4,9 +4,11 @@ Knows the names of families and presets, nothing of networks or losses.
 """
 
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, Field, model_validator
+
+from figment.imaging import ValueRange, parse_range
 
 Family = Literal["vae", "gan", "hybrid"]
 Preset = Literal["tiny", "small", "base", "large"]
@@ -42,6 +44,10 @@ def _sheet_every(chosen: dict[str, Any]) -> int:
     return max(1, images // 8)
 
 
+def _range(text: str) -> str:
+    return str(parse_range(text))
+
+
 class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides what a run produces, besides the code and the machine."""
 
@@ -51,6 +57,14 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     family: Family = Field(description="vae, gan or hybrid")
     out: Path = Field(description="run folder to write; must not hold a run already")
     size: int | None = Field(None, description="height and width in pixels; by default the images' own, if they agree")
+    range: Annotated[str, AfterValidator(_range)] | None = Field(
+        None,
+        description="LOW..HIGH, what is black and white in pictures of more than 8 bits a channel, such as 0..4095; "
+        "by default as their files say",
+    )
+    split: tuple[str, ...] = Field(
+        (), description="parts to read of data that come in train, test ...; all: every one; by default train"
+    )
     preset: Preset = Field("tiny", description="size of the networks: tiny, small, base or large")
     latent_dim: int = Field(
         default_factory=_latent_dim, ge=1, le=1024, description="entries of a latent vector; by default 16, hybrid 20"
@@ -106,6 +120,11 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=_sheet_every, ge=1, description="images between two sheets; by default an eighth of them all"
     )
     checkpoint_every: int = Field(50_000, ge=1, description="images between two checkpoints")
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """`range` as numbers."""
+        return None if self.range is None else parse_range(self.range)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

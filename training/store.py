@@ -5,7 +5,7 @@
 
     pixels      (N, H, W, C) uint8, nothing else
     labels.npy  (N,) int64, where there are labels
-    set.json    shape, names of the labels, pictures that were left out
+    set.json    shape, names of the labels, pictures that were left out, what else was odd
 
 The key is a hash of what was decoded and how, so what has changed is decoded anew; nothing is ever removed from a cache.
 An entry appears whole or not at all: of two processes that write the same one, the slower takes the other's.
@@ -26,19 +26,23 @@ import numpy.typing as npt
 from training.data import ImageSet
 from training.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
 """Part of every key: a higher number leaves the entries of older versions unread."""
 
 Array = npt.NDArray[np.uint8]
 
 
 class Contents(NamedTuple):
-    """What decoding found beside the pixels; broken: the pictures left out, each with the reason."""
+    """What decoding found beside the pixels.
+
+    broken: the pictures left out, each with the reason. notes: what a person should know of the others.
+    """
 
     shape: tuple[int, ...]
     labels: npt.NDArray[np.int64] | None
     label_names: list[str]
     broken: list[str]
+    notes: list[str]
 
 
 Decode = Callable[[BinaryIO], Contents]
@@ -80,15 +84,15 @@ class Stack:
         self._file.seek(self._count * plane * 3)
 
 
-def in_memory(decode: Decode) -> tuple[ImageSet, list[str]]:
-    """What `decode` writes, and the pictures that it left out."""
+def in_memory(decode: Decode) -> tuple[ImageSet, Contents]:
+    """What `decode` writes, and what it found."""
     file = BytesIO()
     contents = decode(file)
     images = np.frombuffer(file.getbuffer(), np.uint8).reshape(contents.shape)
-    return ImageSet(images, contents.labels, contents.label_names), contents.broken
+    return ImageSet(images, contents.labels, contents.label_names), contents
 
 
-def on_disk(cache: Path, source: object, decode: Decode) -> tuple[ImageSet, list[str]]:
+def on_disk(cache: Path, source: object, decode: Decode) -> tuple[ImageSet, Contents]:
     """The entry of the folder `cache` for `source`, which `decode` writes if it is missing, mapped read-only.
 
     source: whatever decides what `decode` writes, as JSON takes it.
@@ -108,7 +112,8 @@ def on_disk(cache: Path, source: object, decode: Decode) -> tuple[ImageSet, list
         labels = np.load(entry / "labels.npy") if facts["label_names"] else None
     except (OSError, ValueError) as error:
         raise DataError(f"cache: {entry} cannot be read, remove it: {error}") from error
-    return ImageSet(images, labels, facts["label_names"]), facts["broken"]
+    contents = Contents(images.shape, labels, facts["label_names"], facts["broken"], facts["notes"])
+    return ImageSet(images, labels, contents.label_names), contents
 
 
 def _write(entry: Path, decode: Decode) -> None:
@@ -119,7 +124,7 @@ def _write(entry: Path, decode: Decode) -> None:
             contents = decode(file)
         if contents.labels is not None:
             np.save(written / "labels.npy", contents.labels)
-        facts = {"shape": contents.shape, "label_names": contents.label_names, "broken": contents.broken}
+        facts = {name: value for name, value in contents._asdict().items() if name != "labels"}
         (written / "set.json").write_text(json.dumps(facts))
         written.rename(entry)
     except OSError:

@@ -18,7 +18,7 @@ from torch import Tensor
 from training import checkpoint
 from training.batch import draw_batch
 from training.data import ImageSet
-from training.errors import DataError, Diverged, RunFolderError, Stopped, TrainingError
+from training.errors import Diverged, RunFolderError, Stopped, TrainingError
 from training.learner import Learner
 from training.model import Model, ModelFacts
 from training.networks import PRESETS, Architecture
@@ -90,11 +90,17 @@ def load_images(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
 
     Raises: DataError.
     """
-    images = load(settings.data, settings.size, settings.skip_broken, settings.cache)
+    images = load(
+        settings.data,
+        settings.size,
+        settings.skip_broken,
+        settings.cache,
+        value_range=settings.value_range,
+        splits=settings.split,
+        needs_labels=settings.conditional,
+    )
     if settings.binarise:
         images = images.binarised(settings.seed)
-    if settings.conditional and not images.label_names:
-        raise DataError(f"conditional: {settings.data} has no labels; they are subfolders' names or a column 'label'")
     return images.split(settings.held_out, settings.seed)
 
 

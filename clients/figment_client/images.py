@@ -14,7 +14,9 @@ from typing import Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
+
+from figment.imaging import UnreadablePicture, flatten
 
 GAP = 2
 """Pixels between the pictures of a sheet: drawings that fill their frame would run into each other without."""
@@ -184,19 +186,21 @@ class Images(np.ndarray[Any, np.dtype[np.uint8]]):
         self.__dict__.update(facts)
 
     @classmethod
-    def open(cls, paths: Iterable[str | Path], channels: int) -> Self:
-        """Read picture files of one size as the server does: turned by EXIF, alpha over black, grey (1) or RGB (3).
+    def open(cls, paths: Iterable[str | Path], channels: int, value_range: tuple[float, float] | None = None) -> Self:
+        """Read picture files of one size as training and server do: turned by EXIF, alpha over black, grey (1) or RGB (3).
 
-        Raises: ValueError, if their sizes differ or there is none; OSError, if one cannot be read.
+        value_range: what is black and white in pictures of more than 8 bits a channel; by default as their files say.
+
+        Raises: ValueError, if their sizes differ, there is none, or one is damaged or of no known range; OSError, if one
+            cannot be read or is no picture.
         """
         pictures = []
         for path in paths:
             with Image.open(path) as file:
-                picture = ImageOps.exif_transpose(file)
-            if picture.has_transparency_data:
-                picture = picture.convert("RGBA")
-                picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
-            picture = picture.convert("L" if channels == 1 else "RGB")
+                try:
+                    picture = flatten(file, value_range).convert("L" if channels == 1 else "RGB")
+                except UnreadablePicture as error:
+                    raise UnreadablePicture(f"{path}: {error}") from error
             pictures.append(np.asarray(picture).reshape(picture.height, picture.width, channels))
         if len({picture.shape for picture in pictures}) != 1:
             sizes = sorted({f"{picture.shape[1]}x{picture.shape[0]}" for picture in pictures})
