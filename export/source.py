@@ -111,6 +111,8 @@ def _facts(model: Model, run: Path, record: Record) -> Manifest:
         labels=model.label_names,
     )
     settings = record.settings
+    if settings.value_range is not None:
+        facts.value_range.low, facts.value_range.high = settings.value_range
     facts.provenance.run = run.resolve().name
     facts.provenance.data = settings.data
     facts.provenance.data_sha256 = record.data.sha256

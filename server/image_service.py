@@ -1,18 +1,17 @@
 """ImageService: each method resolves the model, checks the request, reserves places, runs graphs and replies.
 
-    message -> find model -> check -> admit -> run -> encode -> message, serialised where it carries images
+    message -> find model -> check -> admit -> [decode uploads] -> run -> encode -> message, serialised where it carries images
 
 Errors are raised as ServingError and become statuses in `calls`; streams have a file of their own.
 """
 
-import asyncio
 from typing import Any
 
 import numpy as np
 
 from figment.v1 import image_service_pb2 as pb
 from figment.v1.images_pb2 import LatentBatch
-from server import pictures, requests
+from server import pictures, requests, uploads
 from server.admission import Admission, Place
 from server.calls import Context
 from server.catalogue import Catalogue, LoadedModel
@@ -56,8 +55,9 @@ class ImageService:
         """Map images to q(z|x)."""
         model = self._catalogue.find(request.model, request.version)
         limit = self._limits.unary_images(2 * FLOAT_BYTES * model.latent_dim)
-        images, labels = await _uploaded(request, model, limit)
-        with self._admission.admit(model.name, len(images), context.peer()) as place:
+        count, labels = _upload(request, model, limit)
+        with self._admission.admit(model.name, count, context.peer()) as place:
+            images = await uploads.decode(request.images, model.manifest)
             outputs = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
         return pb.EncodeResponse(
             mean=_latent_batch(outputs["mean"]),
@@ -82,10 +82,11 @@ class ImageService:
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> bytes:
         """Map images to the images decoded from their means."""
         model = self._catalogue.find(request.model, request.version)
-        images, labels = await _uploaded(request, model, self._limits.unary_images(model.image_bytes))
+        count, labels = _upload(request, model, self._limits.unary_images(model.image_bytes))
         image_format = pictures.check_format(request.format)
-        with self._admission.admit(model.name, len(images), context.peer()) as place:
-            encoded = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
+        with self._admission.admit(model.name, count, context.peer()) as place:
+            uploaded = await uploads.decode(request.images, model.manifest)
+            encoded = await place.run(model.graphs["encoder"], {"images": uploaded, **_labelled(labels)})
             outputs = await _decode(place, model, encoded["mean"], labels)
         batch, encode_s = await self._stages.encode_beside(model, outputs, image_format)
         response = pb.ReconstructResponse(timing=timing(place, encode_s), **_served_by(model))
@@ -114,16 +115,13 @@ class ImageService:
         return joined(nested(response, "images", images))
 
 
-async def _uploaded(
+def _upload(
     request: pb.EncodeRequest | pb.ReconstructRequest, model: LoadedModel, limit: int
-) -> tuple[pictures.Images, Labels | None]:
-    """The images of a request and their labels, checked; files are decoded in a thread."""
+) -> tuple[int, Labels | None]:
+    """The number of images of a request and their labels, checked."""
     requests.check_encoder(model)
-    if request.images.format == pictures.RAW:
-        images = pictures.decode(request.images, model.image_shape, limit)
-    else:
-        images = await asyncio.to_thread(pictures.decode, request.images, model.image_shape, limit)
-    return images, requests.labels_of("labels", request.labels, len(images), model)
+    count = uploads.check_batch(request.images, model.manifest, limit)
+    return count, requests.labels_of("labels", request.labels, count, model)
 
 
 async def _decode(place: Place, model: LoadedModel, latents: Array, labels: Labels | None) -> Arrays:

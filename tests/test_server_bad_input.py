@@ -119,12 +119,6 @@ CASES: dict[str, tuple[str, Callable[[], Message], str, str]] = {
         "images.data[0]",
         "far too many pixels",
     ),
-    "16 bits a channel": (
-        "Encode",
-        lambda: encode(format=PNG, data=[png(mode="I;16")]),
-        "images.data[0]",
-        "got 16 bits a channel, allowed are 8",
-    ),
     "one step": ("Interpolate", lambda: interpolate(steps=1), "steps", "got 1, allowed are 2 to"),
     "no end": ("Interpolate", lambda: interpolate(end=pb.Endpoint()), "end", "is required"),
     "an end of NaN": (

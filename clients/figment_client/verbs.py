@@ -161,8 +161,10 @@ class Reconstruct(_ClientVerb):
         check_writable(self.out)
         labels = [] if self.label is None else [self.label]
         with self.client() as client:
+            known = client.model(self.model, self.version).manifest
             images = client.reconstruct(self.model, self.files, labels, version=self.version)
-        originals = Images.open(self.files, channels=images.shape[3])
+        value_range = (known.value_range.low, known.value_range.high) if known.HasField("value_range") else None
+        originals = Images.open(self.files, channels=images.shape[3], value_range=value_range)
         _save(Images(np.concatenate([originals, images])), self.out, len(self.files))
         print(f"{self.out}: {len(self.files)} originals above what {self.model} made of them")
 

@@ -5,7 +5,7 @@
 A leaf: knows NumPy and Pillow, neither messages nor models nor files' names.
 """
 
-from figment.imaging.flat import flatten
+from figment.imaging.flat import flatten, turned
 from figment.imaging.levels import UnreadablePicture, ValueRange, parse_range
 
-__all__ = ["UnreadablePicture", "ValueRange", "flatten", "parse_range"]
+__all__ = ["UnreadablePicture", "ValueRange", "flatten", "parse_range", "turned"]

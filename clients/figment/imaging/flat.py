@@ -45,12 +45,17 @@ def flatten(picture: Image.Image, value_range: tuple[float, float] | None = None
             picture.load()
         flat = _over_black(picture if levels is None else levels)
         # Not by exif_transpose, which packs the whole of EXIF anew and fails where that is damaged or large.
-        turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
-        return flat if turn is None else flat.transpose(turn)
+        return turned(flat, picture.getexif().get(_ORIENTATION, 1))
     except UnreadablePicture:
         raise
     except Exception as error:  # Pillow's decoders raise whatever a malformed file makes of them
         raise UnreadablePicture(str(error) or type(error).__name__) from error
+
+
+def turned(picture: Image.Image, orientation: int) -> Image.Image:
+    """The picture upright; orientation: EXIF's, 1 of what is upright."""
+    turn = _TURNS.get(orientation)
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _over_black(picture: Image.Image) -> Image.Image:

@@ -104,6 +104,7 @@ class Manifest(_message.Message):
     MEASURED_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     JUDGED_BY_FIELD_NUMBER: _builtins.int
+    VALUE_RANGE_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this schema: 1."""
     name: _builtins.str
@@ -148,6 +149,10 @@ class Manifest(_message.Message):
     def provenance(self) -> Global___Provenance:
         """Where the model comes from."""
 
+    @_builtins.property
+    def value_range(self) -> Global___ValueRange:
+        """What is black and white in pictures of more than 8 bits a channel, where training was told; else their files say it."""
+
     def __init__(
         self,
         *,
@@ -167,14 +172,41 @@ class Manifest(_message.Message):
         measured: _abc.Iterable[Global___Measurement] | None = ...,
         provenance: Global___Provenance | None = ...,
         judged_by: _builtins.str = ...,
+        value_range: Global___ValueRange | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "value_range", b"value_range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "version", b"version", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "value_range", b"value_range", "version", b"version", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
+
+@_typing.final
+class ValueRange(_message.Message):
+    """Values between which a picture's lie."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    low: _builtins.float
+    """Black."""
+    high: _builtins.float
+    """White."""
+    def __init__(
+        self,
+        *,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ValueRange: _TypeAlias = ValueRange  # noqa: Y015
 
 @_typing.final
 class Graph(_message.Message):
