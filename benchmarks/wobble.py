@@ -25,8 +25,8 @@ import torch
 from export.golden import golden_inputs
 from export.graphs import roles
 from export.pixels import unrounded
+from export.sessions import Arrays, split
 from export.source import from_run
-from export.verify import Arrays, split
 from training.model import Model
 from training.settings import TrainSettings
 from training.trainer import train

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from export.verify import Arrays, run, session, split
+from export.sessions import Arrays, run, session, split
 
 BATCH = 64
 

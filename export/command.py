@@ -15,10 +15,11 @@ from rich.table import Table
 from export.bundle import read_manifest, write_manifest
 from export.critic import change
 from export.errors import ExportError
-from export.foreign import Layout, Range, from_onnx
+from export.foreign import from_onnx
 from export.measure import measure
+from export.pixel_evidence import Layout, Range
 from export.publish import VARIANTS, Device, Plan, Published, Variant, make_and_publish
-from export.source import from_run
+from export.source import Source, from_run
 from figment.v1.manifest_pb2 import Manifest
 from training.errors import RunFolderError
 
@@ -81,21 +82,22 @@ class Import(_Publishing):
     layout: Layout = Field(
         "auto", description="order of the images' axes: NCHW or NHWC; auto: where 1 or 3 channels are"
     )
-    range: Range = Field("auto", description="black and white: -1..1, 0..1 or 0..255; auto: by what the graph draws")
+    range: Range = Field(
+        "auto", description="black and white: -1..1, 0..1 or 0..255; auto: by how the graph ends, or what it draws"
+    )
     labels: tuple[str, ...] = Field((), description="names of the classes, where the graph has an input for a label")
     data: str | None = Field(None, description="real images to judge by; lossy variants and --evaluate need them")
 
     def cli_cmd(self) -> None:
         """Import, and say what was found and where the bundle is."""
+
+        def make() -> Source:
+            source = from_onnx(self.file, self.layout, self.range, self.labels, self.data)
+            print(source.found)
+            return source
+
         with _ended_by_signals():
-            _tell(
-                make_and_publish(
-                    lambda: from_onnx(self.file, self.layout, self.range, self.labels, self.data),
-                    self.models,
-                    self.name or self.file.stem.lower(),
-                    self.plan,
-                )
-            )
+            _tell(make_and_publish(make, self.models, self.name or self.file.stem.lower(), self.plan))
 
 
 class Bench(BaseSettings):

@@ -19,8 +19,8 @@ from evaluation.scorecard import Judge
 from export.errors import VariantRefused
 from export.golden import GOLDEN_SEED, golden_inputs
 from export.pixels import IMAGES
+from export.sessions import Arrays, run, session, split
 from export.source import Data, Source, real
-from export.verify import Arrays, run, session, split
 from figment.v1.manifest_pb2 import Drift
 from training.data import ImageSet
 

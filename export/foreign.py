@@ -1,45 +1,44 @@
 """A generator that was trained elsewhere, as a source of a bundle.
 
-    ONNX file -> its input, output, layout and range -> noise (N, Z), images uint8 NHWC -> optimise -> Source
+    ONNX file -> as it came -> its input, output, layout and range -> noise (N, Z), images uint8 NHWC -> optimise -> Source
 
-What the file does not tell is found by running it on noise, unless an option says it. What the bundle must agree with is
-the file as it came, run by onnxruntime without its optimisations.
+What the bundle must agree with is the file as it came. What its pixels mean is found by the end of the graph and by what it
+draws, unless an option says it, and told.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnx.compose
-import onnx.version_converter
+import onnx
 import onnx_ir as ir
 import onnxruntime
-from google.protobuf.message import DecodeError
 
+from export import pixel_evidence
 from export.errors import ExportError, ImportRefused
 from export.golden import golden_inputs
 from export.graphs import BATCH, OPSET, to_proto
+from export.onnx_file import PREFIX, Reference, baked_in, converted, read, with_free_batch
 from export.optimise import optimise
+from export.pixel_evidence import Layout, Range
 from export.pixels import IMAGES, Pixels, append_bytes
+from export.sessions import Arrays
 from export.source import Data, Source
-from export.verify import Arrays
 from figment.v1.manifest_pb2 import Manifest
 from training.errors import DataError
 from training.sources import load
 
-Layout = Literal["auto", "NCHW", "NHWC"]
-Range = Literal["auto", "-1..1", "0..1", "0..255"]
-
-RANGES: dict[str, tuple[float, float]] = {"-1..1": (-1, 1), "0..1": (0, 1), "0..255": (0, 255)}
 FAMILY = "imported"
 
-SLACK = 0.01
-"""How far values may be outside a range that they are taken for."""
-
-CHANNELS = (1, 3)
 TRIED_IMAGES = 16
+LOOKED_AT_VALUES = 2**22
+LOOKED_AT_IMAGES = 256
+"""Images from which a range is told at most, and values, beyond TRIED_IMAGES of them."""
+
+CHANGED = 0.01
+"""Grey levels by which a conversion to another opset may change what is drawn."""
 
 HELD_OUT = 0.2
 """Part of the real images that the quality of reconstructions would be measured on; distances take the others."""
@@ -51,6 +50,12 @@ class _Tensors(NamedTuple):
     noise: onnx.ValueInfoProto
     label: onnx.ValueInfoProto | None
     pixels: onnx.ValueInfoProto
+
+    def given(self, inputs: Arrays) -> Arrays:
+        """A bundle's inputs by the file's names, in its shapes."""
+        noise = inputs["noise"]
+        given = {self.noise.name: noise.reshape(len(noise), *_noise_shape(self.noise))}
+        return given if self.label is None else {**given, self.label.name: inputs["label"]}
 
 
 def from_onnx(
@@ -66,81 +71,97 @@ def from_onnx(
 
     Raises: ImportRefused, naming the tensor, what came and what is allowed; ExportError.
     """
-    foreign = _read(file)
-    tensors = _tensors(foreign, labels)
-    noise_dim = _noise_shape(tensors.noise)[0]
-    for value in (*foreign.graph.input, *foreign.graph.output):
-        value.type.tensor_type.shape.dim[0].Clear()
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH
-    del foreign.graph.value_info[:]  # they tell the batch that the file was made with
-    network = _Network(foreign, tensors)
-    try:
-        tried = network(golden_inputs(TRIED_IMAGES, noise_dim, len(labels)))
-    except Exception as error:  # onnxruntime's own exceptions share no base class
-        raise ImportRefused(f"{file.name}: does not run on {TRIED_IMAGES} rows of noise: {str(error)[:300]}") from None
-    pixels = _pixels(tensors.pixels.name, tried, layout, value_range)
-    height, width, channels = pixels.grey_levels(tried).shape[1:]
+    model = read(file)
+    tensors = _tensors(model, labels)
+    noise_shape = _noise_shape(tensors.noise)
+    reference = Reference(file.name, model)
+    tried = golden_inputs(TRIED_IMAGES, noise_shape[0], len(labels))
+    model = _of_any_batch(file.name, model, reference, tensors.given(tried), tensors.pixels.name)
+    pixels_each = reference(tensors.given({name: array[:1] for name, array in tried.items()}))[tensors.pixels.name].size
+    rows = int(np.clip(LOOKED_AT_VALUES // pixels_each, TRIED_IMAGES, LOOKED_AT_IMAGES))
+    looked_at = golden_inputs(rows, noise_shape[0], len(labels))
+    drawn = reference(tensors.given(looked_at))[tensors.pixels.name]
+    pixels, words = pixel_evidence.found(model, tensors.pixels.name, drawn, layout, value_range)
+    height, width, channels = pixels.grey_levels(drawn[:1]).shape[1:]
     facts = Manifest(
         family=FAMILY,
         height=height,
         width=width,
         channels=channels,
-        noise_dim=noise_dim,
-        latent_dim=noise_dim,
+        noise_dim=noise_shape[0],
+        latent_dim=noise_shape[0],
         labels=labels,
     )
     facts.provenance.run = file.name
     facts.provenance.data = data or ""
     facts.provenance.versions.update({"onnx": onnx.__version__, "onnxruntime": onnxruntime.__version__})
+    foreign = converted(file.name, model)
+    _check_conversion(file.name, foreign, tensors, tried, pixels.grey_levels(drawn[:TRIED_IMAGES]), pixels)
     return Source(
         facts=facts,
-        graphs={"generator": _served(foreign, tensors, pixels, tried.shape)},
-        networks=lambda _, inputs: {IMAGES: pixels.grey_levels(network(inputs))},
+        graphs={"generator": _served(foreign, tensors, pixels, drawn.shape)},
+        networks=lambda _, inputs: {IMAGES: pixels.grey_levels(reference(tensors.given(inputs))[tensors.pixels.name])},
         data=lambda: _data(data, height),
+        found=f"{file.name}: {_described([tensors.noise])} -> {_described([tensors.pixels])}; {words}",
     )
 
 
-class _Network:
-    """The file as it came: noise (N, Z) [, label] -> pixels, by onnxruntime without its optimisations."""
+def _of_any_batch(
+    name: str, model: onnx.ModelProto, reference: Reference, given: Arrays, pixels: str
+) -> onnx.ModelProto:
+    """`model`, if it draws as many images as it gets noise; else with the row that is baked in set free.
 
-    def __init__(self, foreign: onnx.ModelProto, tensors: _Tensors) -> None:
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.log_severity_level = 3
-        content = foreign.SerializeToString()
-        try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # as above
-            raise ImportRefused(f"onnxruntime cannot load the graph: {str(error)[:300]}") from None
-        self._tensors = tensors
-
-    def __call__(self, inputs: Arrays) -> npt.NDArray[np.generic]:
-        noise = inputs["noise"]
-        given = {self._tensors.noise.name: noise.reshape(len(noise), *_noise_shape(self._tensors.noise))}
-        if self._tensors.label is not None:
-            given[self._tensors.label.name] = inputs["label"]
-        pixels: npt.NDArray[np.generic] = self._session.run([self._tensors.pixels.name], given)[0]
-        return pixels
-
-
-def _read(file: Path) -> onnx.ModelProto:
-    """The file with all names prefixed, so that they cannot be those of what is added."""
+    Raises: ImportRefused, if it does not run, or is made for one row alone.
+    """
+    rows = len(next(iter(given.values())))
     try:
-        foreign = onnx.load(file)
-        onnx.checker.check_model(foreign, full_check=True)
-    except (OSError, DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ImportRefused(f"{file} is no ONNX file that can be read: {str(error)[:300]}") from None
-    if all(each.domain or each.version < OPSET for each in foreign.opset_import):
-        try:
-            foreign = onnx.version_converter.convert_version(foreign, OPSET)
-        except RuntimeError as error:
-            raise ImportRefused(f"{file.name}: cannot be converted to opset {OPSET}: {str(error)[:300]}") from None
-    return onnx.compose.add_prefix(foreign, "foreign/")
+        if len(reference(given)[pixels]) == rows:
+            return model
+        problem = f"{name}: gives {len(reference(given)[pixels])} images for {rows} rows of noise"
+    except ImportRefused as error:
+        problem = str(error)
+    reference.run_by_row()
+    try:
+        by_row = reference(given)[pixels]
+    except ImportRefused:
+        raise ImportRefused(problem) from None
+    if len(by_row) != rows:
+        raise ImportRefused(f"{name}: gives {len(by_row)} images for {rows} rows of noise, one after the other")
+    freed = with_free_batch(model)
+    try:
+        together = Reference(name, freed)(given)[pixels]
+    except ImportRefused:
+        together = by_row[:0]
+    if together.shape != by_row.shape or not np.allclose(together, by_row, rtol=1e-4, atol=1e-4, equal_nan=True):
+        raise ImportRefused(
+            f"{name}: draws one image at a time, a batch of 1 is baked into {baked_in(model)}; export it with a batch axis "
+            "that is dynamic: torch.onnx.export takes dynamic_shapes, or dynamic_axes"
+        )
+    return freed
+
+
+def _check_conversion(
+    name: str,
+    foreign: onnx.ModelProto,
+    tensors: _Tensors,
+    tried: Arrays,
+    expected: npt.NDArray[np.float32],
+    pixels: Pixels,
+) -> None:
+    """Raises: ImportRefused, if the converted graph is another function than the file."""
+    given = {PREFIX + key: array for key, array in tensors.given(tried).items()}
+    got = pixels.grey_levels(Reference(name, foreign)(given)[PREFIX + tensors.pixels.name])
+    error = float(np.abs(got - expected).max())
+    # Written so that NaN is refused.
+    if not error <= CHANGED:
+        raise ImportRefused(
+            f"{name}: converted to opset {OPSET} by onnx, it draws other images, off by {error:.3g} grey levels; export it "
+            f"with opset {OPSET}, which torch.onnx.export takes as opset_version"
+        )
 
 
 def _tensors(foreign: onnx.ModelProto, labels: Sequence[str]) -> _Tensors:
-    weights = {tensor.name for tensor in foreign.graph.initializer}
-    inputs = [value for value in foreign.graph.input if value.name not in weights]
+    inputs = list(foreign.graph.input)
     noise = [value for value in inputs if value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT]
     label = [value for value in inputs if value.type.tensor_type.elem_type == onnx.TensorProto.INT64]
     if len(noise) != 1 or len(label) > 1 or len(noise) + len(label) != len(inputs):
@@ -173,36 +194,8 @@ def _described(values: Sequence[onnx.ValueInfoProto]) -> str:
         tensor = value.type.tensor_type
         shape = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
-        parts.append(f"{value.name.removeprefix('foreign/')} {kind} ({shape})")
+        parts.append(f"{value.name} {kind} ({shape})")
     return "; ".join(parts) or "none"
-
-
-def _pixels(name: str, tried: npt.NDArray[np.generic], layout: Layout, value_range: Range) -> Pixels:
-    """Layout and range of the images `tried`, by the options or by what they look like."""
-    name = name.removeprefix("foreign/")
-    if tried.ndim != 4 or tried.dtype not in (np.float32, np.uint8):
-        raise ImportRefused(f"{name}: got {tried.dtype} {tried.shape}; allowed are float32 and uint8 of 4 axes")
-    found = [
-        each for each, axis in (("NCHW", 1), ("NHWC", 3)) if tried.shape[axis] in CHANNELS and layout in (each, "auto")
-    ]
-    if len(found) != 1:
-        raise ImportRefused(
-            f"{name}: got {tried.shape} and --layout {layout}; images have {' or '.join(map(str, CHANNELS))} channels, "
-            f"in axis 1 (NCHW) or 3 (NHWC)"
-        )
-    if tried.dtype == np.uint8:
-        return Pixels(found[0], 0, 255)  # type: ignore[arg-type]
-    low, high = float(tried.min()), float(tried.max())
-    if value_range == "auto":
-        fitting = [each for each, (black, white) in RANGES.items() if black - SLACK <= low and high <= white + SLACK]
-        # What fits 0..1 fits all three: the narrowest range that was not left is meant.
-        value_range = "0..1" if "0..1" in fitting else fitting[0] if fitting else "auto"  # type: ignore[assignment]
-    if value_range == "auto":
-        raise ImportRefused(
-            f"{name}: got values from {low:.3g} to {high:.3g} on {TRIED_IMAGES} rows of noise; --range tells what black and "
-            f"white are: {', '.join(RANGES)}"
-        )
-    return Pixels(found[0], *RANGES[value_range])  # type: ignore[arg-type]
 
 
 def _served(foreign: onnx.ModelProto, tensors: _Tensors, pixels: Pixels, shape: tuple[int, ...]) -> onnx.ModelProto:
@@ -210,7 +203,7 @@ def _served(foreign: onnx.ModelProto, tensors: _Tensors, pixels: Pixels, shape: 
     model = ir.serde.deserialize_model(foreign)
     graph = model.graph
     for place, value in enumerate(graph.inputs):
-        if value.name == tensors.noise.name:
+        if value.name == PREFIX + tensors.noise.name:
             noise = ir.Value(name="noise", type=value.type, shape=ir.Shape([BATCH, _noise_shape(tensors.noise)[0]]))
             graph.inputs[place] = noise
             wanted = ir.Value(
@@ -220,7 +213,7 @@ def _served(foreign: onnx.ModelProto, tensors: _Tensors, pixels: Pixels, shape: 
             reshape = ir.Node("", "Reshape", [noise, wanted])
             value.replace_all_uses_with(reshape.outputs[0])
             graph.insert_before(graph[0], reshape)
-        elif tensors.label is not None and value.name == tensors.label.name:
+        elif tensors.label is not None and value.name == PREFIX + tensors.label.name:
             value.name = "label"
     graph.inputs[:] = sorted(graph.inputs, key=lambda value: value.name == "label")
     graph.outputs[0].shape = ir.Shape([BATCH, *shape[1:]])

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from export.errors import ExportError
 from export.pixels import IMAGES, Pixels, append_bytes
-from export.verify import Arrays
+from export.sessions import Arrays
 from training.model import Model
 
 OPSET = 20

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from export.biases import correct_biases
-from export.verify import Arrays, run, session, split
+from export.sessions import Arrays, run, session, split
 
 WEIGHTED = frozenset({"Conv", "Gemm"})
 ACTIVATIONS = frozenset({"LeakyRelu", "Relu"})

@@ -24,8 +24,9 @@ from export.graphs import after
 from export.int8 import to_int8
 from export.measure import images_per_s, measure, require
 from export.pixels import IMAGES
+from export.sessions import Arrays, run, session
 from export.source import Source
-from export.verify import BATCH_SIZES, GREY_LEVELS, Arrays, run, session, verify
+from export.verify import BATCH_SIZES, GREY_LEVELS, verify
 from figment.v1.manifest_pb2 import Drift, Manifest
 from figment_client.images import Images
 

@@ -17,7 +17,7 @@ from evaluation.subject import Real
 from export.errors import ExportError
 from export.graphs import Role, after, roles, to_onnx, to_proto
 from export.optimise import optimise
-from export.verify import Arrays
+from export.sessions import Arrays
 from figment.v1.manifest_pb2 import Manifest
 from training.data import ImageSet
 from training.errors import DataError
@@ -51,12 +51,14 @@ class Source:
     graphs     exact graphs by role; each one's inputs are known from the outputs of those before it
     networks   what the graph of a role must give: images as unrounded grey levels (N, H, W, C) float32
     data       loads real images. Raises: ExportError, if there are none
+    found      what was found out by looking, for a person; "" where all is known
     """
 
     facts: Manifest
     graphs: dict[str, onnx.ModelProto]
     networks: Callable[[str, Arrays], Arrays]
     data: Callable[[], Data]
+    found: str = ""
 
 
 def from_run(run: Path, data: str | None = None) -> Source:

@@ -16,7 +16,7 @@ from torch import Tensor
 from evaluation.likelihood import iwae_bound
 from evaluation.subject import Floats, Images, Labels
 from export.pixels import IMAGES
-from export.verify import Arrays, run, session
+from export.sessions import Arrays, run, session
 from figment.v1.manifest_pb2 import Manifest
 from training.data import pixels_to_bytes
 from training.model import Model

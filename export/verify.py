@@ -4,20 +4,19 @@
 
 Each row's bytes must be the same at every batch size: the server puts rows of several requests into one batch, and nobody
 may see that. An exact graph must also give what the networks give, to rounding; what a lossy one may lose is for `drift`
-to say. Images are compared as grey levels. Knows onnxruntime; what the networks are, only its callers know.
+to say. Images are compared as grey levels. What the networks are, only its callers know.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 
 from export.errors import ParityError
 from export.pixels import IMAGES, to_bytes, unrounded
+from export.sessions import Arrays, Session, run, session, split
 from figment.v1.manifest_pb2 import Parity
 
 BATCH_SIZES = (1, 2, 3, 7, 16, 64)
@@ -37,21 +36,6 @@ that are all black, may be off by as much as a part of it."""
 
 DIFFERING = 0.001
 """Largest share of an image's values that may differ at all."""
-
-Arrays = dict[str, npt.NDArray[Any]]
-
-
-def session(graph: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """`graph` on the CPU."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def run(graph: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
-    """Outputs by name."""
-    names = [output.name for output in graph.get_outputs()]
-    return dict(zip(names, graph.run(names, inputs), strict=True))
 
 
 def verify(
@@ -94,8 +78,9 @@ def _moved(graph: onnx.ModelProto, inputs: Arrays, wanted: Arrays, networks: Cal
 def _compared(
     file: str, graph: onnx.ModelProto, inputs: Arrays, wanted: Arrays, *, is_exact: bool
 ) -> tuple[Parity, Arrays]:
-    whole = _run_at_all_sizes(file, session(graph), inputs)
-    parity = Parity(unit="grey_levels" if IMAGES in wanted else "relative", batch_sizes=BATCH_SIZES)
+    ready = session(graph)
+    whole = _run_at_all_sizes(file, ready, inputs)
+    parity = Parity(unit="grey_levels" if IMAGES in wanted else "relative", batch_sizes=batch_sizes(ready))
     if IMAGES in wanted:
         _compare_images(parity, whole[IMAGES], to_bytes(wanted[IMAGES]))
     else:
@@ -115,24 +100,25 @@ def _compared(
     return parity, whole
 
 
-def _run_at_all_sizes(file: str, graph: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
-    """Outputs for all rows at once, which each of the batch sizes gives too."""
+def batch_sizes(graph: Session) -> list[int]:
+    """The batch sizes that there is memory for."""
+    return [size for size in BATCH_SIZES if size <= graph.rows] or [1]
+
+
+def _run_at_all_sizes(file: str, graph: Session, inputs: Arrays) -> Arrays:
+    """Outputs for all rows, which each of the batch sizes gives."""
     rows = max(BATCH_SIZES)
     whole = run(graph, inputs)
-    for size in BATCH_SIZES:
+    for size in batch_sizes(graph):
         pieces = [run(graph, piece) for piece in split(inputs, size)]
         for name, expected in whole.items():
             got = np.concatenate([piece[name] for piece in pieces])
             if not np.array_equal(got, expected, equal_nan=got.dtype.kind == "f"):
                 row = int(np.flatnonzero((got != expected).reshape(rows, -1).any(1))[0])
-                raise ParityError(f"{file}: {name} row {row} at batch size {size} is not that of batch size {rows}")
+                raise ParityError(
+                    f"{file}: {name} row {row} at batch size {size} is not that of batch size {min(rows, graph.rows)}"
+                )
     return whole
-
-
-def split(inputs: Arrays, size: int) -> Iterator[Arrays]:
-    """`inputs` in batches of `size` rows."""
-    for start in range(0, len(next(iter(inputs.values()))), size):
-        yield {name: array[start : start + size] for name, array in inputs.items()}
 
 
 def _compare_images(parity: Parity, got: npt.NDArray[np.generic], wanted: npt.NDArray[np.uint8]) -> None:

@@ -13,7 +13,7 @@ from export.errors import ExportError, ImportRefused
 from export.foreign import from_onnx
 from export.golden import golden_inputs
 from export.publish import publish
-from export.verify import run, session
+from export.sessions import run, session
 
 NOISE_DIM = 24
 
@@ -147,7 +147,7 @@ FLOAT, INT64, INT32 = onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.Tenso
         (
             [tensor("z", FLOAT, "N", 8)],
             tensor("y", FLOAT, "N", 8),
-            r"y: got float32 \(16, 8\); allowed are float32 and",
+            r"y: got float32 \(256, 8\); allowed are float32 and",
         ),
         ([tensor("z", FLOAT, "N", 3, 1, 1)], tensor("y", FLOAT, "N", 3, 1, 1), r"--layout auto; images have 1 or 3"),
     ],
@@ -167,14 +167,27 @@ def test_a_range_that_cannot_be_told_is_asked_for(tmp_path: Path):
     assert from_onnx(path, layout="NCHW", value_range="-1..1").facts.channels == 3
 
 
-def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"not a model at all", "is no ONNX file that can be read"),
+        (b"PK\x03\x04 torch.save", "is no ONNX file, but a zip file, as torch.save writes"),
+        (b'\x10\0\0\0\0\0\0\0{"w": 1}', "has weights alone, as safetensors"),
+        (bytes(1000), "is no ONNX file that can be read"),
+    ],
+)
+def test_a_file_that_is_no_onnx_is_refused_with_what_it_is(content: bytes, message: str, tmp_path: Path):
     path = tmp_path / "g.onnx"
-    for content in (b"", b"not a model at all"):
-        path.write_bytes(content)
-        with pytest.raises(ImportRefused, match="is no ONNX file that can be read"):
+    path.write_bytes(content)
+    with pytest.raises(ImportRefused, match=message):
+        from_onnx(path)
+
+
+def test_a_path_that_is_no_file_is_refused(tmp_path: Path):
+    for path in (tmp_path / "gone.onnx", tmp_path):
+        with pytest.raises(ImportRefused, match="cannot be read: "):
             from_onnx(path)
-    with pytest.raises(ImportRefused, match="is no ONNX file that can be read"):
-        from_onnx(tmp_path / "missing.onnx")
 
 
 def test_quality_wants_real_images(tmp_path: Path):

@@ -18,8 +18,8 @@ from export.graphs import OPSET, roles, to_onnx, to_proto
 from export.optimise import optimise
 from export.pixels import Pixels, append_bytes
 from export.publish import Plan
+from export.sessions import Arrays, run, session
 from export.source import from_run
-from export.verify import Arrays, run, session
 from figment.v1.manifest_pb2 import Measurement
 from training.model import Model, ModelFacts
 from training.networks import Architecture

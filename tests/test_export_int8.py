@@ -11,7 +11,7 @@ from onnx import helper, numpy_helper
 
 from export.graphs import OPSET
 from export.int8 import to_int8
-from export.verify import run, session
+from export.sessions import run, session
 
 RANDOM = np.random.default_rng(0)
 FLOAT, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8

@@ -15,7 +15,7 @@ from torch.nn import functional
 from export.graphs import OPSET, to_proto
 from export.optimise import optimise
 from export.pixels import Pixels, append_bytes, to_bytes
-from export.verify import run, session
+from export.sessions import run, session
 
 RANDOM = np.random.default_rng(0)
 

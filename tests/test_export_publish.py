@@ -16,8 +16,9 @@ from export.bundle import read_manifest
 from export.errors import ExportError, ParityError
 from export.golden import GOLDEN_SEED, golden_inputs, noise_of
 from export.publish import Plan
+from export.sessions import Arrays, run, session
 from export.source import Source, from_run
-from export.verify import BATCH_SIZES, Arrays, run, session
+from export.verify import BATCH_SIZES
 from figment.v1.manifest_pb2 import Manifest, Measurement
 from training.errors import RunFolderError
 

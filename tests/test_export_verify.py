@@ -10,7 +10,8 @@ import export.verify
 from export.errors import ParityError
 from export.graphs import OPSET
 from export.pixels import ONE, unrounded
-from export.verify import BATCH_SIZES, Arrays, run, session, verify
+from export.sessions import Arrays, run, session
+from export.verify import BATCH_SIZES, verify
 
 FLOAT, UINT8 = onnx.TensorProto.FLOAT, onnx.TensorProto.UINT8
 ROWS = max(BATCH_SIZES)

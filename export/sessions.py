@@ -1,0 +1,91 @@
+"""Graphs run by onnxruntime on the CPU, as many rows at a time as there is memory for.
+
+    graph -> session() -> Session, which knows its rows -> run() -> outputs by name
+
+What a row needs is measured: one row is run, and the process has grown by that much, as onnxruntime keeps what it has used.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+
+Arrays = dict[str, npt.NDArray[Any]]
+
+MOST_ROWS = 1024
+PART_OF_FREE = 0.25
+"""Of the memory that is free, what the rows of a run may take."""
+
+_TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8}
+
+
+class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
+    """A graph on the CPU; rows: how many are run at a time."""
+
+    rows = MOST_ROWS
+
+
+def session(graph: onnx.ModelProto, *, is_optimised: bool = True) -> Session:
+    """`graph` on the CPU; without its optimisations onnxruntime runs the nodes as they stand."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong comes as an exception too
+    if not is_optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    made = Session(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    made.rows = _affordable_rows(made)
+    return made
+
+
+def run(graph: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
+    """Outputs by name."""
+    names = [output.name for output in graph.get_outputs()]
+    pieces = [graph.run(names, piece) for piece in split(inputs, getattr(graph, "rows", MOST_ROWS))]
+    if len(pieces) == 1:
+        return dict(zip(names, pieces[0], strict=True))
+    return {name: np.concatenate(parts) for name, parts in zip(names, zip(*pieces, strict=True), strict=True)}
+
+
+def split(inputs: Arrays, size: int) -> Iterator[Arrays]:
+    """`inputs` in batches of `size` rows."""
+    for start in range(0, len(next(iter(inputs.values()))), size):
+        yield {name: array[start : start + size] for name, array in inputs.items()}
+
+
+def _affordable_rows(graph: onnxruntime.InferenceSession) -> int:
+    """By the memory that one row takes; MOST_ROWS where that cannot be measured."""
+    before, free = _memory_bytes("/proc/self/status", "VmRSS"), _free_bytes()
+    inputs: Arrays = {}
+    for node in graph.get_inputs():
+        sizes = [1, *node.shape[1:]]
+        if node.type not in _TYPES or not all(isinstance(size, int) for size in sizes):
+            return MOST_ROWS
+        inputs[node.name] = np.zeros(sizes, _TYPES[node.type])
+    try:
+        graph.run(None, inputs)
+    except Exception:  # whoever runs it in earnest is told
+        return MOST_ROWS
+    grown = _memory_bytes("/proc/self/status", "VmRSS") - before
+    return MOST_ROWS if grown <= 0 else int(min(max(PART_OF_FREE * free // grown, 1), MOST_ROWS))
+
+
+def _free_bytes() -> int:
+    """What this process may still take, by the machine and by its control group."""
+    free = _memory_bytes("/proc/meminfo", "MemAvailable")
+    try:
+        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
+        return free if limit == "max" else min(free, max(int(limit) - int(used), 0))
+    except (OSError, ValueError):
+        return free
+
+
+def _memory_bytes(file: str, name: str) -> int:
+    """A line of a file of Linux's; 0 where there is none."""
+    try:
+        lines = Path(file).read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)
