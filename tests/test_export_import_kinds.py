@@ -243,9 +243,9 @@ def test_rows_are_run_as_there_is_memory_for(tmp_path: Path, monkeypatch: pytest
     ran: list[int] = []
 
     class Watched(sessions.Session):
-        def run(self, names: list[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        def run(self, names: list[str], inputs: dict[str, np.ndarray], *options: object) -> list[np.ndarray]:
             ran.append(len(next(iter(inputs.values()))))
-            return super().run(names, inputs)
+            return super().run(names, inputs, *options)
 
     monkeypatch.setattr(sessions, "Session", Watched)
     published = publish(from_onnx(Net().then("Tanh").saved(tmp_path)), tmp_path / "models", "net")
