@@ -182,8 +182,10 @@ class Judge:
 
     def _look(self, drawn: Images) -> dict[str, float]:
         found = self.distances([drawn]) | asdict(neighbourhood(self._real_features, self.extractor(drawn)))
-        detail = high_frequency_energy(drawn) / high_frequency_energy(self.held_out.images)
-        return found | self._classes(drawn) | {"detail": detail}
+        real = high_frequency_energy(self.held_out.images)
+        # Of nothing, as in images of one grey, there are no parts.
+        detail = {"detail": high_frequency_energy(drawn) / real} if real else {}
+        return found | self._classes(drawn) | detail
 
     def _class_counts(self, drawn: Images) -> npt.NDArray[np.int64] | None:
         if self.classifier is None:

@@ -150,5 +150,5 @@ def _test(test: str, judged: Candidate) -> ImageSet:
     settings = judged.settings
     if settings is None:
         return load(test, judged.size)
-    images = load(test, judged.size, settings.skip_broken, settings.cache)
+    images = load(test, judged.size, settings.skip_broken, settings.cache, value_range=settings.value_range)
     return images.binarised(settings.seed) if settings.binarise else images

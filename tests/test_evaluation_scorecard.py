@@ -100,6 +100,14 @@ def test_real_images_are_as_good_as_real_ones(perfect: Scorecard):
     assert figures["iwae_nats"] == 7
 
 
+def test_of_images_of_one_grey_no_detail_is_told():
+    black = Real(np.zeros((40, 16, 16, 1), np.uint8), None, [])
+    card = Judge(black, black, images=80).score(Copier(black.images), draws=7)
+    assert "detail" not in card.figures
+    assert card.figures["frechet_random"] == pytest.approx(0, abs=1e-3)
+    assert card.figures["reconstruction_psnr_db"] == np.inf
+
+
 def test_blur_costs_detail_fidelity_and_reconstruction(perfect: Scorecard, blurred: Scorecard):
     assert blurred.figures["detail"] < 0.5
     assert blurred.figures["fid_clf"] > 2 * perfect.figures["fid_clf"]
