@@ -291,7 +291,9 @@ class EncodeRequest(_message.Message):
     """Version of the model; "" = the default version."""
     @_builtins.property
     def images(self) -> _images_pb2.ImageBatch:
-        """The images, of the model's size; files are turned by EXIF, put over black and converted to its channels."""
+        """The images, of the model's size; files are turned by EXIF, put over black and converted to its channels, and to 8 bits
+        by the range of the model's training, or else as they say.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
