@@ -119,6 +119,7 @@ class Calls:
             _request_id.set(own_id)
             context.set_trailing_metadata(((REQUEST_ID, own_id),))
             code = StatusCode.OK
+            status: Status | None = None
             # Streams observe each of their requests themselves.
             model: str | None = None
             images = 0
@@ -135,16 +136,15 @@ class Calls:
                     return await run(request, context)
             except ServingError as error:
                 code = error.code
+                status = error.status()
                 log.info("request failed", method=method, code=code.name, error=str(error))
-                await _abort(context, error.status(), code)
             except aio.AbortError:
                 code = _as_code(context.code())
                 raise
             except Exception:
                 code = StatusCode.INTERNAL
                 log.exception("bug: unexpected exception", method=method)
-                problem = f"internal error, logged under request id {own_id}"
-                await _abort(context, Status(code=code.value[0], message=problem), code)
+                status = Status(code=code.value[0], message=f"internal error, logged under request id {own_id}")
             except asyncio.CancelledError:
                 code = cancellation_code(context)
                 if code is StatusCode.CANCELLED:
@@ -169,6 +169,9 @@ class Calls:
                     if model is not None:
                         facts |= {"model": model, "images": images}
                     trace.end(code.name, facts)
+            # gRPC keeps the exception of an abort, in a circle with its call: none that leads to the message may be its cause.
+            request = None
+            return await _abort(context, status, code)
 
         return behaviour
 

@@ -41,7 +41,7 @@ FAREWELL_S = 0.5
 """Seconds for the last bytes of answered calls to leave."""
 
 RESETS_A_CALL = 8
-"""Calls that a client may take back in half a second, for each that it may make at once."""
+"""Calls that a client may take back in five seconds, for each that it may make at once."""
 
 log = structlog.get_logger()
 

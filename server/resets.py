@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 import structlog
 
-WINDOW_S = 0.5
+WINDOW_S = 5.0
 """A client that takes back `most` calls within this time does nothing else."""
 
 DESCRIPTORS = Path("/proc/self/fd")

@@ -1,6 +1,7 @@
 """Uploads: what a decoder gets to see of a stranger's file, what damaged files are told, and who is decoded for."""
 
 import asyncio
+import gc
 import io
 import struct
 import time
@@ -203,3 +204,23 @@ def test_nothing_is_decoded_for_whom_there_is_no_room(images: ImageServiceStub, 
     with pytest.raises(grpc.RpcError) as refused:
         images.Encode(pb.EncodeRequest(model="vae", images=batch))
     assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_message_that_fails_is_gone_with_its_call(channel: grpc.Channel):
+    """Not only when Python happens to look for circles: messages are large, and few other objects are made."""
+    message = pb.EncodeRequest(model="vae", images=ImageBatch(format=FORMATS["PNG"], data=[bytes(1000)]))
+    encode = channel.unary_unary("/figment.v1.ImageService/Encode", pb.EncodeRequest.SerializeToString)
+    sent = channel.unary_unary("/figment.v1.ImageService/Encode")
+    with pytest.raises(grpc.RpcError, match="no PNG, JPEG or WebP"):
+        encode(message)
+    content = message.SerializeToString()
+    del message, encode
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            with pytest.raises(grpc.RpcError, match="no PNG, JPEG or WebP"):
+                sent(content)
+        assert len([each for each in gc.get_objects() if type(each) is pb.EncodeRequest]) <= 1  # of a call that ends
+    finally:
+        gc.enable()
