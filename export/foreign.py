@@ -40,6 +40,9 @@ LOOKED_AT_IMAGES = 256
 CHANGED = 0.01
 """Grey levels by which a conversion to another opset may change what is drawn."""
 
+SAME = 0.01
+"""Part of the largest value by which the same noise may give other values, by the order of sums: `verify` wants the same bytes."""
+
 HELD_OUT = 0.2
 """Part of the real images that the quality of reconstructions would be measured on; distances take the others."""
 
@@ -77,7 +80,7 @@ def from_onnx(
     reference = Reference(file.name, model)
     tried = golden_inputs(TRIED_IMAGES, noise_shape[0], len(labels))
     model = _of_any_batch(file.name, model, reference, tensors.given(tried), tensors.pixels.name)
-    pixels_each = reference(tensors.given({name: array[:1] for name, array in tried.items()}))[tensors.pixels.name].size
+    pixels_each = _check_rows(file.name, reference, tensors, tried)
     rows = int(np.clip(LOOKED_AT_VALUES // pixels_each, TRIED_IMAGES, LOOKED_AT_IMAGES))
     looked_at = golden_inputs(rows, noise_shape[0], len(labels))
     drawn = reference(tensors.given(looked_at))[tensors.pixels.name]
@@ -140,6 +143,25 @@ def _of_any_batch(
     return freed
 
 
+def _check_rows(name: str, reference: Reference, tensors: _Tensors, tried: Arrays) -> int:
+    """The number of an image's values, where the same noise gives the same image whatever it is drawn beside."""
+    wanted = tensors.pixels.name
+    first, alone = tensors.given(tried), tensors.given({key: array[:1] for key, array in tried.items()})
+    together, again, one = reference(first)[wanted], reference(first)[wanted], reference(alone)[wanted]
+    near = SAME * float(np.nan_to_num(np.abs(together).max(), posinf=0.0))
+    if not np.allclose(together, again, rtol=0, atol=near, equal_nan=True):
+        raise ImportRefused(
+            f"{name}: draws other images of the same noise when it is run again; export it without noise of its own, in "
+            "eval mode"
+        )
+    if not np.allclose(together[:1], one, rtol=0, atol=near, equal_nan=True):
+        raise ImportRefused(
+            f"{name}: an image depends on the others of its batch (statistics of a batch, a softmax or mean over axis 0); "
+            "callers' images are drawn beside each other: export it in eval mode"
+        )
+    return int(one.size)
+
+
 def _check_conversion(
     name: str,
     foreign: onnx.ModelProto,
@@ -176,6 +198,8 @@ def _tensors(foreign: onnx.ModelProto, labels: Sequence[str]) -> _Tensors:
         )
         raise ImportRefused(f"labels: got {len(labels)}, but the graph {wanted}")
     _noise_shape(noise[0])
+    if label and len(label[0].type.tensor_type.shape.dim) != 1:
+        raise ImportRefused(f"label: got {_described(label)}; allowed is int64 (N,), one number a row")
     return _Tensors(noise[0], label[0] if label else None, foreign.graph.output[0])
 
 

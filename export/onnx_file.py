@@ -9,8 +9,11 @@ What a file does that no generator may, and what onnx or onnxruntime cannot read
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx.compose
+import onnx.inliner
 import onnx.version_converter
 import onnx_ir as ir
 from onnxscript.rewriter import rewrite
@@ -27,10 +30,13 @@ _KINDS = {
     b"PK": "a zip file, as torch.save writes: torch.onnx.export makes ONNX of the module",
     b"\x80": "a pickle, as old versions of torch.save write: torch.onnx.export makes ONNX of the module",
     b"\x89HDF": "an HDF5 file, as Keras writes: tf2onnx makes ONNX of the model",
+    b"version https://": "a pointer of Git LFS: git lfs pull gets the file itself",
+    b"<": "a web page or XML: was the file downloaded by its page's address?",
 }
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
+_OF_ONNX = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _FIRST_OF_MODES = 11
 """The opset whose Resize has an attribute for how places are computed; before it there was one way."""
 
@@ -100,7 +106,8 @@ def converted(name: str, model: onnx.ModelProto) -> onnx.ModelProto:
 
     Raises: ImportRefused.
     """
-    copy = onnx.ModelProto.FromString(model.SerializeToString())
+    # onnx's converter would lose functions that the file has of its own.
+    copy = onnx.inliner.inline_local_functions(onnx.ModelProto.FromString(model.SerializeToString()))
     _free_batch(copy)
     opset = _opset(copy)
     if any(node.op_type == "GroupNormalization" for node in copy.graph.node) and opset <= OPSET:
@@ -129,12 +136,33 @@ def _keep_places(model: onnx.ModelProto) -> None:
             node.attribute.append(onnx.helper.make_attribute("nearest_mode", "floor"))
 
 
+def constants(model: onnx.ModelProto) -> dict[str, npt.NDArray[np.generic]]:
+    """What is known of the graph's tensors without running it: weights, and what Constant nodes give."""
+    found = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "Constant" and (array := _constant(node)) is not None:
+            found[node.output[0]] = array
+    return found
+
+
+def _constant(node: onnx.NodeProto) -> npt.NDArray[np.generic] | None:
+    value = onnx.helper.get_attribute_value(node.attribute[0])
+    if isinstance(value, onnx.TensorProto):
+        return onnx.numpy_helper.to_array(value)
+    kinds: dict[str, type[np.generic]] = {
+        "value_int": np.int64, "value_ints": np.int64, "value_float": np.float32, "value_floats": np.float32,
+    }  # fmt: skip
+    kind = kinds.get(node.attribute[0].name)
+    return None if kind is None else np.array(value, kind)
+
+
 def with_free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
     """`model` with shapes that have one row baked in for as many as there are; whether it still draws the same, try it."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     shapes = {tensor.name: tensor for tensor in copy.graph.initializer}
     for node in copy.graph.node:
-        if node.op_type == "Constant" and node.attribute[0].HasField("t"):
+        if node.op_type == "Constant" and (array := _constant(node)) is not None:
+            node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(array)))
             shapes[node.output[0]] = node.attribute[0].t
     freed: set[str] = set()
     for node in copy.graph.node:
@@ -161,10 +189,13 @@ def _loaded(name: str, model: onnx.ModelProto) -> Session:
     try:
         return session(model, is_optimised=False)
     except Exception as error:  # onnxruntime's own exceptions share no base class
-        unknown = (
-            {node.domain for node in _nodes(model.graph)} - {each.domain for each in model.opset_import} - {"ai.onnx"}
-        )
-        hint = f" (of the unknown domains {', '.join(sorted(unknown))})" if unknown else ""
+        own = {function.name for function in model.functions}
+        others = [
+            f"{_described(node)} of the domain {node.domain}"
+            for node in _nodes(model)
+            if node.domain not in _OF_ONNX and node.op_type not in own
+        ]
+        hint = f", which has {', '.join(others[:3])}, none of ONNX's own" if others else ""
         raise ImportRefused(f"{name}: onnxruntime cannot load the graph{hint}: {_first_line(error)}") from None
 
 
@@ -196,8 +227,8 @@ def _check_versions(name: str, model: onnx.ModelProto) -> None:
 
 def _check_nodes(name: str, model: onnx.ModelProto) -> None:
     """Refuse what would draw other images of the same noise, or mix those of a batch."""
-    known = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in _nodes(model.graph):
+    known = constants(model)
+    for node in _nodes(model):
         flags = {each.name: each.i for each in node.attribute if each.type == onnx.AttributeProto.INT}
         if node.op_type in _RANDOM:
             raise ImportRefused(
@@ -211,19 +242,19 @@ def _check_nodes(name: str, model: onnx.ModelProto) -> None:
                 "depend on the others; call .eval() before torch.onnx.export"
             )
         is_switch = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in known
-        if is_switch and onnx.numpy_helper.to_array(known[node.input[2]]).any():
+        if is_switch and known[node.input[2]].any():
             raise ImportRefused(
                 f"{name}: {_described(node)} is in training mode; call .eval() before torch.onnx.export"
             )
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """All nodes, those of branches and loops too."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from _nodes(inner)
+def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """All nodes, those of branches, loops and the file's own functions too."""
+    bodies = [model.graph.node, *(function.node for function in model.functions)]
+    while bodies:
+        for node in bodies.pop(0):
+            yield node
+            bodies += [inner.node for attribute in node.attribute for inner in (attribute.g, *attribute.graphs)]
 
 
 def _described(node: onnx.NodeProto) -> str:

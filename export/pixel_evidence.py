@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from export.errors import ImportRefused
+from export.onnx_file import constants
 from export.pixels import Pixels
 
 Layout = Literal["auto", "NCHW", "NHWC"]
@@ -28,6 +29,9 @@ SLACK = 0.01
 
 NEAR_BLACK, NEAR_WHITE = 0.05, 0.9
 """Values that a set within 0..1 must reach to be taken for 0..1: what stays in between might be the bright half of -1..1."""
+
+BELOW_ZERO = -0.2
+"""What a set must reach to be taken for -1..1: a decoder of 0..1 without a bound at its end draws a little below zero too."""
 
 LEAST_OF_BYTES = 16
 """Largest value of a set that is taken for 0..255 at least."""
@@ -116,7 +120,8 @@ def _range(model: onnx.ModelProto, name: str, drawn: npt.NDArray[np.generic]) ->
         if low <= NEAR_BLACK and high >= NEAR_WHITE:
             return "0..1", f"by {values}"
     elif fits["-1..1"]:
-        return "-1..1", f"by {values}"
+        if low <= BELOW_ZERO:
+            return "-1..1", f"by {values}"
     elif fits["0..255"] and high >= LEAST_OF_BYTES:
         return "0..255", f"by {values}"
     ended = f", which end with {interval.by}, {interval.low:.3g} to {interval.high:.3g}" if interval else ""
@@ -132,10 +137,7 @@ class _Graph:
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._makers = {output: node for node in model.graph.node for output in node.output}
-        self._constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        for node in model.graph.node:
-            if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
-                self._constants[node.output[0]] = onnx.numpy_helper.to_array(node.attribute[0].t)
+        self._constants = constants(model)
 
     def interval(self, name: str) -> _Interval | None:
         """Between what the values of a tensor lie, where nodes of known bounds tell it."""
