@@ -102,7 +102,7 @@ def from_onnx(
     _check_conversion(file.name, foreign, tensors, tried, pixels.grey_levels(drawn[:TRIED_IMAGES]), pixels)
     return Source(
         facts=facts,
-        graphs={"generator": _served(foreign, tensors, pixels, drawn.shape)},
+        graphs={"generator": _rewritten(file.name, foreign, tensors, pixels, drawn.shape)},
         networks=lambda _, inputs: {IMAGES: pixels.grey_levels(reference(tensors.given(inputs))[tensors.pixels.name])},
         data=lambda: _data(data, height),
         found=f"{file.name}: {_described([tensors.noise])} -> {_described([tensors.pixels])}; {words}",
@@ -220,6 +220,22 @@ def _described(values: Sequence[onnx.ValueInfoProto]) -> str:
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
         parts.append(f"{value.name} {kind} ({shape})")
     return "; ".join(parts) or "none"
+
+
+def _rewritten(
+    name: str, foreign: onnx.ModelProto, tensors: _Tensors, pixels: Pixels, shape: tuple[int, ...]
+) -> onnx.ModelProto:
+    """What is served. Raises: ImportRefused, where the libraries that rewrite graphs do not know what to do with this one."""
+    try:
+        return _served(foreign, tensors, pixels, shape)
+    except Exception as error:  # what they raise has no base class; the last cause is what happened
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ImportRefused(
+            f"{name}: cannot be rewritten for serving, {type(cause).__name__}: {str(cause)[:300] or 'no words'}; simplify it "
+            "(onnxslim, onnxsim), or export it anew"
+        ) from error
 
 
 def _served(foreign: onnx.ModelProto, tensors: _Tensors, pixels: Pixels, shape: tuple[int, ...]) -> onnx.ModelProto:

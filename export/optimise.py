@@ -274,9 +274,11 @@ def _has_pads(node: ir.Node) -> bool:
 
 
 def _weights(node: ir.Node) -> Array | None:
-    """The second input of a node, if it is a constant."""
-    value = node.inputs[1]
-    return None if value is None or value.const_value is None else value.const_value.numpy()
+    """The second input of a node, if it is a constant in float32, as is the third where there is one."""
+    given = [value for value in node.inputs[1:] if value is not None]
+    known = [value.const_value.numpy() for value in given if value.const_value is not None]
+    is_usable = len(known) == len(given) and all(array.dtype == np.float32 for array in known)
+    return known[0] if known and is_usable and node.inputs[1] is not None else None
 
 
 def _known(node: ir.Node) -> Array:
@@ -290,7 +292,7 @@ def _bias(node: ir.Node, channels: int) -> Array:
     value = node.inputs[2] if len(node.inputs) > 2 else None
     if value is None:
         return np.zeros(channels, np.float32)
-    assert value.const_value is not None, "biases are constants where weights are"
+    assert value.const_value is not None, "checked with the weights"
     return value.const_value.numpy()
 
 

@@ -153,7 +153,10 @@ def test_weights_may_be_listed_among_the_inputs(tmp_path: Path) -> None:
         (lambda: Net(17).then("Dropout", np.float32(0.5), np.array(True)), "Dropout 'v2' is in training mode"),
         (lambda: Net(17).then("RandomNormalLike"), r"RandomNormalLike 'v2' draws noise of its own.*noise_mode='const'"),
         (lambda: Net(17).then("Bernoulli"), "Bernoulli 'v2' draws noise of its own"),
-        (lambda: Net(17).then("Swish2", domain="my.ops"), r"cannot load the graph, which has Swish2 'v2' of the domain my\.ops"),
+        (
+            lambda: Net(17).then("Swish2", domain="my.ops"),
+            r"cannot load the graph, which has Swish2 'v2' of the domain my\.ops",
+        ),
         (
             lambda: Net(17).then("ReduceMean", axes=[0]),
             "draws one image at a time, a batch of 1 is baked into its nodes",

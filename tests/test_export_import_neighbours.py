@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
-from test_export_import_kinds import Net, assert_draws_as_it_came
+from onnx import helper, numpy_helper
+from test_export_import_kinds import Net, assert_draws_as_it_came, weights
 
+from export import foreign
 from export.errors import ImportRefused
 from export.foreign import from_onnx
 
@@ -67,7 +68,7 @@ def test_values_a_little_below_zero_are_not_taken_for_minus_one_to_one(tmp_path:
 
 
 def dropout_in_training() -> Net:
-    return with_constants(Net(), "Dropout", value_float=0.5, value=onnx.numpy_helper.from_array(np.array(True)))
+    return with_constants(Net(), "Dropout", value_float=0.5, value=numpy_helper.from_array(np.array(True)))
 
 
 def test_what_depends_on_chance_or_on_a_batch_is_told(tmp_path: Path) -> None:
@@ -110,3 +111,37 @@ def test_what_is_no_onnx_file_is_told_by_what_it_is(content: bytes, message: str
         from_onnx(path)
     with pytest.raises(ImportRefused, match="cannot be read: Is a directory"):
         from_onnx(tmp_path)
+
+
+def test_layers_in_half_precision_draw_what_they_drew(tmp_path: Path) -> None:
+    net = Net().then("Cast", to=onnx.TensorProto.FLOAT16)
+    net.then("ConvTranspose", weights(3, 16, 4, 4, scale=0.1).astype(np.float16), strides=[2, 2], pads=[1] * 4)
+    net.then("Relu").then("Conv", weights(3, 16, 1, 1, scale=0.3).astype(np.float16))
+    assert_draws_as_it_came(net.then("Cast", to=onnx.TensorProto.FLOAT).then("Tanh").saved(tmp_path))
+
+
+def test_a_bias_that_the_graph_computes_stays_where_it_is(tmp_path: Path) -> None:
+    net = Net().then("ConvTranspose", weights(3, 16, 4, 4), None, strides=[2, 2], pads=[1] * 4)
+    nothing = numpy_helper.from_array(np.zeros(16, np.float32), "nothing")
+    net.weights.append(nothing)
+    computed = [
+        helper.make_node("ReduceMean", ["z"], ["mean"], axes=[0, 1], keepdims=0),
+        helper.make_node("Mul", ["mean", "nothing"], ["bias"]),
+    ]
+    net.nodes[0:0] = computed
+    net.nodes[-1].input[2] = "bias"
+    assert_draws_as_it_came(net.then("Conv", weights(3, 16, 1, 1, scale=0.1)).then("Tanh").saved(tmp_path))
+
+
+def test_what_the_rewriting_stumbles_over_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stumble(model: object) -> None:
+        try:
+            raise KeyError("no such shape")
+        except KeyError as error:
+            raise RuntimeError("An error occurred at step 0") from error
+
+    monkeypatch.setattr(foreign, "optimise", stumble)
+    with pytest.raises(
+        ImportRefused, match=r"net\.onnx: cannot be rewritten for serving, KeyError: 'no such shape'; simplify"
+    ):
+        from_onnx(Net().then("Tanh").saved(tmp_path))
