@@ -74,6 +74,23 @@ def from_onnx(
 
     Raises: ImportRefused, naming the tensor, what came and what is allowed; ExportError.
     """
+    try:
+        return _source(file, layout, value_range, labels, data)
+    except (ExportError, MemoryError, OSError):
+        raise
+    except (
+        Exception
+    ) as error:  # what onnx and its tools raise over a file has no base class; the last cause is what happened
+        cause: BaseException = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise ImportRefused(
+            f"{file.name}: onnx cannot work on it, {type(cause).__name__}: {' '.join(str(cause).split())[:300] or 'no words'}; "
+            "is the file damaged? Else export it anew, or simplify it (onnxslim)"
+        ) from error
+
+
+def _source(file: Path, layout: Layout, value_range: Range, labels: Sequence[str], data: str | None) -> Source:
     model = read(file)
     tensors = _tensors(model, labels)
     noise_shape = _noise_shape(tensors.noise)
@@ -102,7 +119,7 @@ def from_onnx(
     _check_conversion(file.name, foreign, tensors, tried, pixels.grey_levels(drawn[:TRIED_IMAGES]), pixels)
     return Source(
         facts=facts,
-        graphs={"generator": _rewritten(file.name, foreign, tensors, pixels, drawn.shape)},
+        graphs={"generator": _served(foreign, tensors, pixels, drawn.shape)},
         networks=lambda _, inputs: {IMAGES: pixels.grey_levels(reference(tensors.given(inputs))[tensors.pixels.name])},
         data=lambda: _data(data, height),
         found=f"{file.name}: {_described([tensors.noise])} -> {_described([tensors.pixels])}; {words}",
@@ -220,22 +237,6 @@ def _described(values: Sequence[onnx.ValueInfoProto]) -> str:
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type).lower()
         parts.append(f"{value.name} {kind} ({shape})")
     return "; ".join(parts) or "none"
-
-
-def _rewritten(
-    name: str, foreign: onnx.ModelProto, tensors: _Tensors, pixels: Pixels, shape: tuple[int, ...]
-) -> onnx.ModelProto:
-    """What is served. Raises: ImportRefused, where the libraries that rewrite graphs do not know what to do with this one."""
-    try:
-        return _served(foreign, tensors, pixels, shape)
-    except Exception as error:  # what they raise has no base class; the last cause is what happened
-        cause: BaseException = error
-        while cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise ImportRefused(
-            f"{name}: cannot be rewritten for serving, {type(cause).__name__}: {str(cause)[:300] or 'no words'}; simplify it "
-            "(onnxslim, onnxsim), or export it anew"
-        ) from error
 
 
 def _served(foreign: onnx.ModelProto, tensors: _Tensors, pixels: Pixels, shape: tuple[int, ...]) -> onnx.ModelProto:

@@ -35,7 +35,8 @@ def session(graph: onnx.ModelProto, *, is_optimised: bool = True) -> Session:
     options.log_severity_level = 4  # what is wrong comes as an exception too
     if not is_optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    made = Session(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    # Its fallback would print what is wrong, and try the same again.
+    made = Session(graph.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0)
     made.rows = _affordable_rows(made)
     return made
 

@@ -142,6 +142,28 @@ def test_what_the_rewriting_stumbles_over_is_told_in_a_line(tmp_path: Path, monk
 
     monkeypatch.setattr(foreign, "optimise", stumble)
     with pytest.raises(
-        ImportRefused, match=r"net\.onnx: cannot be rewritten for serving, KeyError: 'no such shape'; simplify"
+        ImportRefused, match=r"net\.onnx: onnx cannot work on it, KeyError: 'no such shape'; is the file dam"
     ):
         from_onnx(Net().then("Tanh").saved(tmp_path))
+
+
+def test_damaged_files_are_told_in_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = Net().then("Conv", weights(3, 3, 1, 1)).then("Tanh").saved(tmp_path)
+    whole = onnx.load(path)
+
+    def refused(damaged: onnx.ModelProto) -> None:
+        onnx.save(damaged, path)
+        with pytest.raises(ImportRefused) as told:
+            from_onnx(path)
+        assert "\n" not in str(told.value)
+
+    for field, value in {"raw_data": b"short", "data_type": 0}.items():
+        damaged = onnx.ModelProto.FromString(whole.SerializeToString())
+        setattr(damaged.graph.initializer[-1], field, value)
+        refused(damaged)
+    whole.graph.input[0].type.tensor_type.elem_type = 77
+    refused(whole)
+    path.write_bytes(onnx.load(path).SerializeToString().replace(b"v2", b"v\xff"))
+    with pytest.raises(ImportRefused):
+        from_onnx(path)
+    assert "EP Error" not in "".join(capfd.readouterr())
