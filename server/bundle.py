@@ -6,7 +6,10 @@ Trusts nothing in the folder: file names are plain, graphs are whole, nothing is
 """
 
 import hashlib
+import io
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,7 @@ ROLES = ("decoder", "encoder", "generator", "prior")
 MAX_PIXELS = 4096 * 4096
 MAX_TOLERANCE = 8
 """Grey levels by which golden images may be off at most, whatever a bundle says."""
+MAX_MANIFEST_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -73,22 +77,37 @@ def _read_graph(folder: Path, file: str, graph: Graph) -> bytes:
     for field, value, allowed in (("role", graph.role, ROLES), ("variant", graph.variant, VARIANTS)):
         if value not in allowed:
             raise BundleRefused(f"manifest.json: {file}: {field} {quote(value)} is none of {', '.join(allowed)}")
-    path = folder / file
-    if not path.is_file():
-        raise BundleRefused(f"{file} is missing")
-    content = path.read_bytes()
+    content = _read(folder / file)
     digest = hashlib.sha256(content).hexdigest()
     if digest != graph.sha256:
         raise BundleRefused(f"{file} is damaged: sha256 {digest[:12]}..., the manifest says {graph.sha256[:12]}...")
     return content
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read(path: Path, most: int | None = None) -> bytes:
+    """The content of a file of at most `most` bytes. Raises: BundleRefused, OSError."""
+
+    def at_once(name: str, flags: int) -> int:
+        # A pipe that nobody writes into would hold up all versions.
+        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
     try:
-        manifest = json_format.Parse((folder / "manifest.json").read_text(), Manifest(), ignore_unknown_fields=True)
+        with open(path, "rb", opener=at_once) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise BundleRefused(f"{path.name} is no file, but a pipe or a device")
+            if most is not None and facts.st_size > most:
+                raise BundleRefused(f"{path.name} has {facts.st_size} bytes, allowed are {most}")
+            return file.read()
     except FileNotFoundError:
-        raise BundleRefused("manifest.json is missing") from None
-    except (json_format.ParseError, UnicodeDecodeError) as error:
+        raise BundleRefused(f"{path.name} is missing") from None
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    content = _read(folder / "manifest.json", MAX_MANIFEST_BYTES)
+    try:
+        manifest = json_format.Parse(content.decode(), Manifest(), ignore_unknown_fields=True)
+    except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise BundleRefused(f"manifest.json cannot be read: {str(error)[:200]}") from None
     if manifest.format != FORMAT:
         raise BundleRefused(f"manifest.json: format {manifest.format}, this server reads {FORMAT}")
@@ -110,17 +129,16 @@ def _read_golden(folder: Path, manifest: Manifest, variant: str) -> Golden:
     suffix = "" if variant == FP32 else f"_{variant}"
     images, tolerance = f"images{suffix}", f"tolerance{suffix}"
     names = ["noise", images, tolerance] + (["labels"] if manifest.labels else [])
+    content = io.BytesIO(_read(folder / "golden.npz"))
     try:
-        with np.load(folder / "golden.npz", allow_pickle=False) as arrays:
+        with np.load(content, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in names if name in arrays}
-    except FileNotFoundError:
-        raise BundleRefused("golden.npz is missing") from None
     except Exception as error:  # numpy and zipfile raise a dozen kinds for damaged archives
         raise BundleRefused(f"golden.npz cannot be read: {type(error).__name__}: {str(error)[:200]}") from None
     missing = [name for name in names if name not in found]
     if missing:
         raise BundleRefused(f"golden.npz: there is no {' and no '.join(missing)}, which variant {variant} must have")
-    count = len(found[images]) if found[images].ndim else 0
+    count = max(1, len(found[images])) if found[images].ndim else 1
     expected: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
         "noise": (np.float32, (count, manifest.noise_dim)),
         images: (np.uint8, (count, manifest.height, manifest.width, manifest.channels)),
@@ -129,7 +147,7 @@ def _read_golden(folder: Path, manifest: Manifest, variant: str) -> Golden:
     }
     for name, array in found.items():
         kind, shape = expected[name]
-        if array.dtype != kind or array.shape != shape or not count:
+        if array.dtype != kind or array.shape != shape:
             raise BundleRefused(f"golden.npz: {name} is {array.dtype} {array.shape}, must be {kind.__name__} {shape}")
     if not 0 <= found[tolerance] <= MAX_TOLERANCE:
         raise BundleRefused(f"golden.npz: {tolerance} is {found[tolerance]}, allowed are 0 to {MAX_TOLERANCE}")

@@ -43,7 +43,12 @@ def load_all(
         except BundleRefused as error:
             model, reason = None, str(error)
         except OSError as error:
-            model, reason = None, f"{Path(error.filename or folder).name} cannot be read: {error.strerror or error}"
+            file = Path(str(error.filename or folder)).name
+            model, reason = None, f"{file} cannot be read: {error.strerror or error}"
+        except Exception as error:
+            # Whatever else a damaged folder leads to, a lack of memory included, the other versions are served.
+            log.exception("bug: a version was not loaded", model=name, version=version)
+            model, reason = None, f"cannot be loaded: {type(error).__name__}: {str(error)[:200]}"
         if model:
             log.info("version loaded", model=name, version=version, variant=model.variant, engine=model.engine)
             facts = (name, version, model.manifest.family, engines[0].provider, model.variant)

@@ -1,6 +1,7 @@
 """A damaged bundle is refused with its reason while the others are served."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,7 @@ from figment.v1 import model_service_pb2
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
 from figment.v1.model_service_pb2 import VersionState
 from figment.v1.model_service_pb2_grpc import ModelServiceStub
-from server.bundle import read_bundle
+from server.bundle import Bundle, read_bundle
 from server.errors import BundleRefused
 
 
@@ -87,11 +88,31 @@ def data_outside(folder: Path) -> None:
     edit(folder, lambda m: m["graphs"]["generator.onnx"].update(sha256=entry.sha256))
 
 
+def instead(name: str, make: Callable[[Path], object]) -> Callable[[Path], None]:
+    """Damage that puts something else in the place of a file."""
+
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
+
+    return change
+
+
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "a flipped byte": (flip_a_byte, "decoder.onnx is damaged: sha256"),
     "a missing graph": (lambda f: (f / "prior.onnx").unlink(), "prior.onnx is missing"),
     "a missing manifest": (lambda f: (f / "manifest.json").unlink(), "manifest.json is missing"),
     "an unparsable manifest": (lambda f: (f / "manifest.json").write_text("{"), "manifest.json cannot be read"),
+    "an endless depth": (lambda f: (f / "manifest.json").write_text("[" * 200_000), "manifest.json cannot be read"),
+    "a manifest without end": (instead("manifest.json", lambda p: p.symlink_to("/dev/zero")), "a pipe or a device"),
+    "a huge manifest": (lambda f: os.truncate(f / "manifest.json", 1 << 30), "manifest.json has 1073741824 bytes"),
+    "a pipe as a manifest": (instead("manifest.json", os.mkfifo), "manifest.json is no file, but a pipe"),
+    "a pipe as a graph": (instead("prior.onnx", os.mkfifo), "prior.onnx is no file, but a pipe"),
+    "a pipe as golden images": (instead("golden.npz", os.mkfifo), "golden.npz is no file, but a pipe"),
+    "a folder as a graph": (instead("prior.onnx", os.mkdir), "prior.onnx cannot be read: Is a directory"),
+    "a link that leads nowhere": (instead("prior.onnx", lambda p: p.symlink_to("gone")), "prior.onnx is missing"),
+    "a link to itself": (instead("golden.npz", lambda p: p.symlink_to(p.name)), "Too many levels of symbolic links"),
+    "golden images of no bytes": (lambda f: (f / "golden.npz").write_bytes(b""), "golden.npz cannot be read"),
     "another name": (lambda f: edit(f, lambda m: m.update(name="x")), "says 'x' version '1', the folder says"),
     "another format": (lambda f: edit(f, lambda m: m.update(format=2)), "format 2, this server reads 1"),
     "no generator": (lambda f: edit(f, lambda m: m["graphs"].pop("generator.onnx")), "no generator of variant fp32"),
@@ -137,6 +158,18 @@ def test_a_damaged_bundle_is_refused_with_its_reason(folder: Path, damage: str):
     assert vae.default_version == ""
     assert vae.versions[0].state == VersionState.VERSION_STATE_FAILED
     assert reason in vae.versions[0].reason
+
+
+def test_what_nobody_thought_of_costs_one_version_and_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def read(path: Path, *arguments: object) -> Bundle:
+        if "vae" in path.parts:
+            raise KeyError("surprise")
+        return read_bundle(path, *arguments)
+
+    monkeypatch.setattr("server.loading.read_bundle", read)
+    with running_server(folder) as app:
+        assert app.model_names == ["gan"]
+        assert app.refusals() == ["vae 1: cannot be loaded: KeyError: 'surprise'"]
 
 
 def test_an_older_version_serves_while_the_newest_is_damaged(folder: Path):
