@@ -6,14 +6,19 @@ Run as `python -m export.starter models`, as `make serve` does; where no starter
 """
 
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from contextlib import contextmanager
+from multiprocessing import active_children, connection, get_context, parent_process
+from multiprocessing.managers import SyncManager
 from pathlib import Path
 from queue import Empty, Queue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from export.bundle import versions
 from export.errors import ExportError
@@ -50,11 +55,14 @@ def missing_starters(models: Path) -> list[str]:
 def make_starters(models: Path, names: list[str]) -> None:
     """Train and export the named starters into `models`, as many at once as there are CPUs, a thread for each."""
     context = get_context("spawn")  # forking would copy torch's thread pools
+    manager = SyncManager(ctx=context)
+    manager.start(_end_with_parent)
     with (
-        context.Manager() as manager,
+        manager,
         tempfile.TemporaryDirectory(prefix="figment-starter-") as runs,
         progress_lines() as lines,
-        ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), mp_context=context) as pool,
+        ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), context, _end_with_parent) as pool,
+        _none_left_after_an_error(),
     ):
         queue: Queue[tuple[str, Progress]] = manager.Queue()
         tasks = {name: lines.add_task(f"{name}: waiting", total=STARTERS[name]["images"]) for name in names}
@@ -71,6 +79,34 @@ def make_starters(models: Path, names: list[str]) -> None:
             lines.update(tasks[name], completed=now.images, description=f"{name}: {doing}")
         for result in results:
             result.result()
+
+
+@contextmanager
+def _none_left_after_an_error() -> Iterator[None]:
+    """End all children when the block is left by an exception, a signal's included: the pool would wait for its trainings."""
+    try:
+        yield
+    except BaseException:
+        for child in active_children():
+            child.kill()
+        raise
+
+
+def _end_with_parent() -> None:
+    """Have this process end when its parent does, however that ends."""
+    parent = parent_process()
+    assert parent, "this is a child"
+
+    def wait() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    """End as by signal `number`, but with nothing left behind."""
+    sys.exit(128 + number)
 
 
 def _make(name: str, settings: TrainSettings, models: Path, queue: "Queue[tuple[str, Progress]]") -> None:
@@ -95,6 +131,9 @@ def main(arguments: list[str]) -> None:
         if models.is_dir() and not os.access(models, os.W_OK):
             problem = f"{models}: user {os.getuid()} may not write there"
             sys.exit(f"{problem}; FIGMENT_UID and FIGMENT_GID say who a container is: its owner's id -u and id -g")
+        for stop in ("SIGTERM", "SIGHUP"):  # the latter not on Windows
+            if hasattr(signal, stop):
+                signal.signal(getattr(signal, stop), _stop)
         started_s = time.monotonic()
         try:
             make_starters(models, names)
