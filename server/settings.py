@@ -117,7 +117,9 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
         "auto",
         description="of several gateways: own: each has engines; shared: one more process has them; auto: own on a CPU",
     )
-    drain_s: float = Field(30.0, ge=0, description="seconds that admitted requests have to finish after SIGTERM")
+    drain_s: float = Field(
+        30.0, ge=0, le=86_400, description="seconds that admitted requests have to finish after SIGTERM"
+    )
     batch: BatchSettings = BatchSettings()
     limits: LimitSettings = LimitSettings()
     traces: TraceSettings = TraceSettings()
