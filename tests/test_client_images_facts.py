@@ -174,3 +174,22 @@ def test_facts_of_other_images_are_refused(facts: dict[str, Any]) -> None:
 
 def test_times_of_one_request_add_up() -> None:
     assert Timing(1, 2, 3, 16) + Timing(1, 1, 1, 64) == Timing(2, 3, 4, 16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda images: images.sort(axis=0),
+        lambda images: images.partition(1, axis=0),
+        lambda images: images.fill(0),
+        lambda images: images.put([0], [7]),
+        lambda images: np.put(images, [0], [7]),
+    ],
+    ids=["sort", "partition", "fill", "put", "numpy.put"],
+)
+def test_images_that_were_changed_in_place_are_nobodys(change: Any) -> None:
+    images = drawn()
+    assert images.seed is not None
+    change(images)
+    assert (images.seed, list(images.indices), images.engine) == (None, [], "")
+    assert np.sort(drawn(), axis=0).seed is None

@@ -147,6 +147,26 @@ class Images(np.ndarray[Any, np.dtype[np.uint8]]):
         super().__setitem__(key, value)
         self._forget()
 
+    def sort(self, *arguments: Any, **options: Any) -> None:
+        """As arrays do; what was made of other images' numbers is nobody's image any more."""
+        super().sort(*arguments, **options)
+        self._forget()
+
+    def partition(self, *arguments: Any, **options: Any) -> None:
+        """As `sort`."""
+        super().partition(*arguments, **options)
+        self._forget()
+
+    def fill(self, value: Any) -> None:
+        """As `sort`."""
+        super().fill(value)
+        self._forget()
+
+    def put(self, *arguments: Any, **options: Any) -> None:
+        """As `sort`."""
+        super().put(*arguments, **options)
+        self._forget()
+
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         plain = [np.asarray(each) if isinstance(each, Images) else each for each in inputs]
         outputs = options.get("out") or (None,) * ufunc.nout
