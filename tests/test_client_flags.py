@@ -1,5 +1,6 @@
 """Flags of every verb: values that begin with a minus, what is missing, what is mistyped."""
 
+import re
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from figment_client.command import main
-from figment_client.verb_settings import complaints, settings_of
+from figment_client.verb_settings import complaints, settings_of, unreadable
 
 VERBS = {entry.name: entry.load() for entry in entry_points(group="figment.commands")}
 POSITIONALS = {
@@ -26,7 +27,7 @@ def told(verb: str, *options: str) -> list[str]:
     except ValidationError as error:
         return list(complaints(verb, VERBS[verb], error, given, {}))
     except SettingsError as error:
-        return [str(error)]
+        return [unreadable(error)]
     return []
 
 
@@ -67,6 +68,20 @@ def test_a_value_below_the_range_is_told_the_range(verb: str, option: str, value
     assert line.startswith(f"{option}: got '{value}', {allowed}")
 
 
+@pytest.mark.parametrize(
+    ("option", "value"), [("--shares", "x"), ("--shares", '{"a"'), ("--batch", "x"), ("--limits", "3")]
+)
+def test_a_list_or_map_that_cannot_be_read_is_told_how_it_is_written(option: str, value: str) -> None:
+    (line,) = told("serve", option, value)
+    assert re.match(f"{option}: (cannot be read:|got .*,) allowed are lists and maps as JSON", line)
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e9"])
+def test_draining_without_end_is_refused(value: str) -> None:
+    (line,) = told("serve", "--drain-s", value)
+    assert line.startswith(f"--drain-s: got '{value}', input should be")
+
+
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_an_option_that_does_not_exist_is_told_with_the_nearest(verb: str) -> None:
     (line,) = told(verb, "--hlep")
@@ -74,9 +89,7 @@ def test_an_option_that_does_not_exist_is_told_with_the_nearest(verb: str) -> No
 
 
 def test_an_option_after_one_without_its_value_is_no_value() -> None:
-    assert told("generate", "--version", "--seed", "3") == [
-        "error parsing CLI: argument --version: expected one argument"
-    ]
+    assert told("generate", "--version", "--seed", "3") == ["argument --version: expected one argument"]
     assert told("export", "--tune", "-1") != []
 
 

@@ -38,6 +38,8 @@ OF_KUBERNETES = re.compile(
 )
 """NAME=VALUE as every pod gets them for a service whose name begins with figment."""
 
+JSON_ALLOWED = 'allowed are lists and maps as JSON: [64, 128], {"digits-gan": 2}'
+
 NEAR, ALIKE = 0.6, 0.85
 """difflib's ratios: the nearest right name is worth telling; a name that is none of ours is surely meant as one."""
 
@@ -77,9 +79,7 @@ def read(verb: str, settings: type[BaseModel], environment: Mapping[str, str]) -
             try:
                 value = json.loads(text)
             except ValueError as error:
-                raise SettingsError(
-                    f'{name}: got {text[:100]!r}, allowed are lists and maps as JSON: [64, 128], {{"digits-gan": 2}}'
-                ) from error
+                raise SettingsError(f"{name}: got {text[:100]!r}, {JSON_ALLOWED}") from error
         group = values
         for part in loc[:-1]:
             inner = group.get(part)

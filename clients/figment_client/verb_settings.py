@@ -15,13 +15,18 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
-from figment_client.variables import POSITIONAL, read, variables_of
+from figment_client.variables import JSON_ALLOWED, POSITIONAL, read, variables_of
 
 NO_PREFIX = "="
 """Begins no variable's name: pydantic-settings' own reading of the environment, which knows no verbs, finds nothing."""
 
 NEGATIVE_NUMBER = re.compile(r"-\.?\d")
 QUOTED_CHARACTERS = 100
+
+NO_MAP = ("model_type", "dict_type")
+
+UNSPLIT = re.compile(r'Parsing error encountered for ([\w.]+):|error parsing value for field "([\w.]+)"')
+"""What pydantic-settings says of a flag's list, map or group that it cannot split."""
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
@@ -77,7 +82,7 @@ def complaints(
         if variable and not any(given.partition("=")[0] == option for given in options):
             option = f"{option} ({variable})"
         allowed = fault["msg"].removeprefix("Value error, ")
-        allowed = allowed[:1].lower() + allowed[1:]
+        allowed = JSON_ALLOWED if fault["type"] in NO_MAP else allowed[:1].lower() + allowed[1:]
         if not fault["loc"]:
             yield allowed
         elif fault["type"] == "missing":
@@ -92,7 +97,11 @@ def complaints(
 
 def unreadable(error: SettingsError) -> str:
     """What is wrong with a command line or environment that could not even be split into values."""
-    return str(error).removeprefix("error parsing CLI: ")
+    text = str(error).removeprefix("error parsing CLI: ")
+    unsplit = UNSPLIT.match(text)
+    if unsplit:
+        return f"--{(unsplit[1] or unsplit[2]).replace('_', '-')}: cannot be read: {JSON_ALLOWED}"
+    return text
 
 
 def _parsed(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
