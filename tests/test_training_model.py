@@ -161,6 +161,25 @@ def test_a_record_of_another_form_is_an_error(change: dict[str, object], message
         Model.load(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"width": 10**6}, r"wants encoder.* of shape .*, weights.safetensors has \("),
+        ({"latent_dim": 10**6}, r"wants encoder.* of shape .*, weights.safetensors has \("),
+        ({"channels": 10**9}, r"wants encoder.* of shape .*, weights.safetensors has \("),
+        ({"blocks": 10**9}, "blocks: got 1000000000, allowed are 0 to 1000"),
+        ({"blocks": -1}, "blocks: got -1, allowed are 0 to 1000"),
+    ],
+)
+def test_huge_sizes_are_refused_before_they_take_memory(changed: dict[str, int], message: str, tmp_path: Path) -> None:
+    _model().save(tmp_path)
+    record = json.loads((tmp_path / "model.json").read_text())
+    record["architecture"].update(changed)
+    (tmp_path / "model.json").write_text(json.dumps(record))
+    with pytest.raises(RunFolderError, match=message):
+        Model.load(tmp_path)
+
+
 def test_the_average_moves_by_one_minus_the_decay() -> None:
     target, source = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     expected = 0.75 * target.weight.detach() + 0.25 * source.weight.detach()

@@ -24,6 +24,9 @@ from training.settings import Family, Likelihood
 FORMAT = 2
 """Version of model.json; raised when a reader of the old form would misread the new one."""
 
+MAX_BLOCKS = 1000
+"""More are no network, but a number that was changed by hand."""
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -131,8 +134,19 @@ class Model(nn.Module):
                 raise ValueError(f"model.json: architecture.size: got {facts.architecture.size}")
             if len(facts.label_names) != facts.architecture.labels:
                 raise ValueError(f"model.json: {len(facts.label_names)} names for {facts.architecture.labels} labels")
+            blocks = facts.architecture.blocks
+            if not 0 <= blocks <= MAX_BLOCKS:
+                raise ValueError(f"model.json: architecture.blocks: got {blocks}, allowed are 0 to {MAX_BLOCKS}")
+            weights = load_file(folder / "weights.safetensors")
+            there = {name: tuple(weight.shape) for name, weight in weights.items()}
+            with torch.device("meta"):  # Networks of the wrong sizes are known before they take memory.
+                wanted = {name: tuple(weight.shape) for name, weight in cls(facts).state_dict().items()}
+            for name in sorted(there.keys() | wanted.keys()):
+                if there.get(name) != wanted.get(name):
+                    problem = f"model.json wants {name} of shape {wanted.get(name, 'none')}"
+                    raise ValueError(f"{problem}, weights.safetensors has {there.get(name, 'none')}")
             model = cls(facts)
-            model.load_state_dict(load_file(folder / "weights.safetensors"))
+            model.load_state_dict(weights)
         except ValidationError as error:
             wrong = error.errors()[0]
             where = ".".join(map(str, wrong["loc"]))
