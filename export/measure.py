@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from export.errors import MeasurementError
+from export.memory import free_bytes, peak_bytes
 from figment.v1.manifest_pb2 import Measurement
 
 BATCH_SIZES = (1, 4, 16, 64)
@@ -91,7 +93,10 @@ def _measure_here(setting: Setting) -> Iterable[dict[str, object]]:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = _session(setting.graph, options, setting.provider)
     random = np.random.default_rng(0)
-    for size in BATCH_SIZES:
+    loaded_bytes, free = _peak_memory_bytes(), free_bytes()
+    for previous, size in pairwise((0, *BATCH_SIZES)):
+        if previous and free and (_peak_memory_bytes() - loaded_bytes) * size / previous > free:
+            return  # there is no memory for so many rows
         inputs: dict[str, npt.NDArray[np.generic]] = {}
         for node in session.get_inputs():
             shape = (size, *node.shape[1:])
@@ -143,12 +148,10 @@ def _session(graph: str | bytes, options: onnxruntime.SessionOptions, provider: 
 
 
 def _peak_memory_bytes() -> int:
-    """Largest resident memory of this process; getrusage would count that of the process that it was forked from."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Largest resident memory of this process."""
+    return peak_bytes() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def machine() -> str:

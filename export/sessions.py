@@ -6,13 +6,14 @@ What a row needs is measured: one row is run, and the process has grown by that 
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
+
+from export.memory import free_bytes, resident_bytes
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -61,7 +62,7 @@ def split(inputs: Arrays, size: int) -> Iterator[Arrays]:
 
 def _affordable_rows(graph: onnxruntime.InferenceSession) -> int:
     """By the memory that one row takes; MOST_ROWS where that cannot be measured."""
-    before, free = _memory_bytes("/proc/self/status", "VmRSS"), _free_bytes()
+    before, free = resident_bytes(), free_bytes()
     inputs: Arrays = {}
     for node in graph.get_inputs():
         sizes = [1, *node.shape[1:]]
@@ -72,24 +73,5 @@ def _affordable_rows(graph: onnxruntime.InferenceSession) -> int:
         graph.run(None, inputs)
     except Exception:  # whoever runs it in earnest is told
         return MOST_ROWS
-    grown = _memory_bytes("/proc/self/status", "VmRSS") - before
+    grown = resident_bytes() - before
     return MOST_ROWS if grown <= 0 else int(min(max(PART_OF_FREE * free // grown, 1), MOST_ROWS))
-
-
-def _free_bytes() -> int:
-    """What this process may still take, by the machine and by its control group."""
-    free = _memory_bytes("/proc/meminfo", "MemAvailable")
-    try:
-        limit, used = (Path(f"/sys/fs/cgroup/memory.{name}").read_text().strip() for name in ("max", "current"))
-        return free if limit == "max" else min(free, max(int(limit) - int(used), 0))
-    except (OSError, ValueError):
-        return free
-
-
-def _memory_bytes(file: str, name: str) -> int:
-    """A line of a file of Linux's; 0 where there is none."""
-    try:
-        lines = Path(file).read_text().splitlines()
-    except OSError:
-        return 0
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), 0)

@@ -87,3 +87,12 @@ def test_a_device_that_is_not_there_ends_an_export_before_its_variants_are_made(
     with pytest.raises(MeasurementError, match="CUDAExecutionProvider was asked for, but"):
         publish.publish(from_run(runs / "gan"), tmp_path, "m", publish.Plan(("fp16",), measure=True, device="cuda"))
     assert not list((tmp_path / "m").glob("[0-9]*"))
+
+
+def test_batches_that_memory_cannot_hold_are_not_measured(version: Path, monkeypatch: pytest.MonkeyPatch):
+    peaks = iter([10, *[n for rows in (1, 4, 16) for n in [10 + 100 * rows] * 2]])
+    monkeypatch.setattr(measure, "peak_bytes", lambda: next(peaks))
+    monkeypatch.setattr(measure, "free_bytes", lambda: 2000)
+    monkeypatch.setattr(measure, "RUN_S", 0.0)
+    setting = measure.Setting(str(version / "generator.onnx"), "CPUExecutionProvider", 1, 10)
+    assert [found["batch_size"] for found in measure._measure_here(setting)] == [1, 4, 16]
