@@ -28,6 +28,9 @@ SCANS = 100
 """Passes over a JPEG's pixels at most; encoders make some ten."""
 
 _ORIENTATION, _ENTRY_BYTES = 0x0112, 12
+_NUMBERS = {1: "B", 3: "H", 4: "I"}
+"""Types of EXIF's whole numbers: most writers take the second."""
+
 ENTRIES = 512
 """Entries of EXIF that are looked through."""
 
@@ -150,9 +153,10 @@ def _orientation(exif: bytes) -> int:
         (first,) = struct.unpack_from(f"{order}I", exif, 4)
         (count,) = struct.unpack_from(f"{order}H", exif, first)
         for number in range(min(count, ENTRIES)):
-            tag, kind, values, value = struct.unpack_from(f"{order}HHIH", exif, first + 2 + _ENTRY_BYTES * number)
-            if (tag, kind, values) == (_ORIENTATION, 3, 1):
-                return value if 1 <= value <= 8 else 1
+            tag, kind, _, value = struct.unpack_from(f"{order}HHI4s", exif, first + 2 + _ENTRY_BYTES * number)
+            if tag == _ORIENTATION and kind in _NUMBERS:
+                (orientation,) = struct.unpack_from(order + _NUMBERS[kind], value)
+                return orientation if 1 <= orientation <= 8 else 1
     except struct.error:
         return 1
     return 1

@@ -74,6 +74,15 @@ def test_a_picture_is_upright_by_its_exif(kind: str, orientation: int):
     assert np.array_equal(decoded(file), expected)
 
 
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize(("kind", "number"), [(1, "B3x"), (3, "H2x"), (4, "I")])
+def test_an_orientation_may_be_written_as_any_whole_number(order: str, kind: int, number: str):
+    begin = b"II*\0" if order == "<" else b"MM\0*"
+    exif = begin + struct.pack(f"{order}IHHHI{number}", 8, 1, 0x0112, kind, 1, 3) + bytes(4)
+    upside_down = np.asarray(PICTURE)[::-1, ::-1]
+    assert np.array_equal(decoded(with_chunks(png_chunk(b"eXIf", exif))), upside_down)
+
+
 @pytest.mark.parametrize("kind", FORMATS)
 def test_of_a_file_only_what_its_picture_needs_is_left(kind: str):
     bulky = file_of(kind, exif=b"Exif\0\0" + bytes(60_000), icc_profile=RANDOM.bytes(100_000))
