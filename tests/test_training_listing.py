@@ -1,6 +1,7 @@
 """What of a folder is a set: its classes and splits, and what is left out, which is always told."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,15 @@ def test_one_class_alone_teaches_nothing(tmp_path: Path) -> None:
     put(tmp_path / "set", "cat/1.png", "cat/2.png")
     with pytest.raises(DataError, match=r"conditional: all 2 pictures of .* are of the class 'cat'"):
         load(str(tmp_path / "set"), None, needs_labels=True)
+
+
+def test_a_class_whose_name_is_no_text_is_named_by_what_can_be_read_of_it(tmp_path: Path) -> None:
+    put(tmp_path / "set", "cat/1.png", "dog/1.png")
+    (tmp_path / "set" / "dog").rename(tmp_path / "set" / os.fsdecode(b"d\xffg"))
+    assert load(str(tmp_path / "set"), None).label_names == ["cat", "d\ufffdg"]
+
+
+def test_a_set_of_no_rows_is_told(tmp_path: Path) -> None:
+    shard(tmp_path / "set" / "a.parquet", {"image": pa.array([], pa.binary())})
+    with pytest.raises(DataError, match="there are no pictures"):
+        load(str(tmp_path / "set"), None)

@@ -153,6 +153,9 @@ def _folder(folder: Path, files: list[Path], splits: Sequence[str], notes: list[
     if names and (deeper := sorted({"/".join(part[:-1]) for part in parts if len(part) > 2})):
         notes.append(f"labels are the folders {listed(names)}; {len(deeper)} deeper ones are none: {listed(deeper)}")
     numbers = {name: number for number, name in enumerate(names)}
+    names = [
+        name.encode(errors="surrogateescape").decode(errors="replace") for name in names
+    ]  # a folder's may be any bytes
     pictures = (Picture(str(path), path, numbers.get(part[0])) for path, part in zip(files, parts, strict=True))
     return Source(files, names, pictures, notes, unlabelled, drops_empty=True)
 
@@ -203,7 +206,9 @@ def _decode(
         count = f"{len(broken)} pictures"
         raise DataError(f"data: {count} cannot be read (--skip-broken leaves them out):\n  {_lines(broken)}")
     if not sizes:
-        raise DataError(f"data: no picture could be read:\n  {_lines(broken)}")
+        raise DataError(
+            f"data: no picture could be read:\n  {_lines(broken)}" if broken else "data: there are no pictures"
+        )
     if not _fit(sizes):
         found = ", ".join(f"{width}x{height}" for width, height in sorted(sizes)[:5])
         more = f" and {len(sizes) - 5} more sizes" if len(sizes) > 5 else ""
