@@ -10,11 +10,18 @@ import onnx_ir as ir
 from onnx_ir.passes.common import IdentityEliminationPass, NameFixPass, RemoveUnusedNodesPass, ShapeInferencePass
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
+from export.errors import VariantRefused
+
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto | None:
-    """The fp16 form of `graph`; None where it has fewer than two layers."""
+    """The fp16 form of `graph`; None where it has fewer than two layers.
+
+    Raises: VariantRefused, if parts of it are in fp16 already.
+    """
+    if _has_fp16(graph):
+        raise VariantRefused("parts of the graph are in fp16 already")
     copy = _with_names(graph)
     nodes = list(copy.graph.node)
     layers = [place for place, node in enumerate(nodes) if node.op_type in LAYERS]
@@ -32,6 +39,14 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto | None:
     model.graph.sort()  # the casts stand at the end
     _keep_fp32(model)
     return ir.serde.serialize_model(model)
+
+
+def _has_fp16(graph: onnx.ModelProto) -> bool:
+    half = onnx.TensorProto.FLOAT16
+    casts = (
+        each.i for node in graph.graph.node if node.op_type == "Cast" for each in node.attribute if each.name == "to"
+    )
+    return half in casts or any(tensor.data_type == half for tensor in graph.graph.initializer)
 
 
 def _with_names(graph: onnx.ModelProto) -> onnx.ModelProto:

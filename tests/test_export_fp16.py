@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from export import critic, publish
 from export.bundle import read_manifest
+from export.errors import VariantRefused
 from export.fp16 import to_fp16
 from export.golden import golden_inputs
 from export.graphs import OPSET, roles, to_onnx, to_proto
@@ -130,3 +131,10 @@ def test_a_bundle_gets_a_variant_of_fp16(runs: Path, tmp_path: Path, monkeypatch
         assert (published.folder / file).stat().st_size < 0.7 * (
             published.folder / file.replace(".fp16", "")
         ).stat().st_size
+
+
+def test_a_graph_that_is_partly_in_fp16_is_left_as_it_is() -> None:
+    graph = to_fp16(drawing(names=True))
+    assert graph is not None
+    with pytest.raises(VariantRefused, match="parts of the graph are in fp16 already"):
+        to_fp16(graph)
