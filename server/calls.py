@@ -181,7 +181,10 @@ class Calls:
         async def read() -> Any:
             content = await context.read()
             if content is aio.EOF:
-                raise InvalidArgument("message", "is missing: the call ended without one")
+                most = self._receiving.message_bytes
+                raise InvalidArgument(
+                    "message", f"is missing: the call ended without one, or it had more than {most} bytes"
+                )
             return content
 
         received_bytes = self._receiving.message_bytes  # of one that is given up nobody knows

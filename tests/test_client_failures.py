@@ -247,7 +247,8 @@ def test_a_proxy_on_the_way_is_told_without_its_password(monkeypatch: pytest.Mon
         f"no connection to {HOST}: HTTP proxy returned response code 403; connections go through the proxy "
         "10.9.9.9:3128 of http_proxy, no_proxy=figment.example leaves it out"
     )
-    assert "proxy 10" not in told("127.0.0.1:50051")
+    for address in ("127.0.0.1:50051", "0.0.0.0:50051", "[::1]:50051", "ipv4:127.0.0.1:50051"):
+        assert "proxy 10" not in told(address)
     monkeypatch.setenv("no_proxy", "localhost,figment.example")
     assert "proxy 10" not in told(HOST)
 

@@ -191,3 +191,13 @@ def test_a_call_without_a_message_is_told_so(server: App):
         with pytest.raises(grpc.RpcError, match="message: is missing") as refused:
             call(iter([]))
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_a_message_over_the_limit_is_told_so(models: Path):
+    with (
+        running_server(models, limits={"receive_bytes": 2**16}) as app,
+        grpc.insecure_channel(app.address, OWN) as channel,
+    ):
+        with pytest.raises(grpc.RpcError, match=r"Received message larger than max \(\d+ vs\. 65536\)"):
+            ImageServiceStub(channel).Generate(pb.GenerateRequest(model="x" * 2**17))
+        assert ImageServiceStub(channel).Generate(pb.GenerateRequest(model="gan", count=1)).images.count == 1

@@ -15,6 +15,8 @@ from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined
 
 import grpc
 
+from figment_client.connection import is_here
+
 CODE = grpc.StatusCode
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 BYPASS_VARIABLES = ("no_grpc_proxy", "no_proxy")
@@ -110,7 +112,7 @@ def _by_proxy(address: str) -> str:
     """What to know of a proxy that connections to the address go through, "" where they go through none."""
     host = address.rpartition("/")[2].rpartition(":")[0].strip("[]")
     variable = next((name for name in PROXY_VARIABLES if os.environ.get(name)), None)
-    if variable is None or not host or host == "localhost" or host.startswith("127.") or host == "::1":
+    if variable is None or not host or is_here(address):
         return ""
     bypassed = next((os.environ[name] for name in BYPASS_VARIABLES if os.environ.get(name)), None)
     if bypassed and proxy_bypass_environment(host, {"no": bypassed}):
