@@ -5,6 +5,7 @@
 Errors are raised as ServingError and become statuses in `calls`; streams have a file of their own.
 """
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class ImageService:
         self._stages = stages
         self._limits = limits
         self._streams = streams
+        self._decoded = uploads.Room(limits.decoded_bytes)
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> bytes:
         """Draw images."""
@@ -55,8 +57,8 @@ class ImageService:
         """Map images to q(z|x)."""
         model = self._catalogue.find(request.model, request.version)
         limit = self._limits.unary_images(2 * FLOAT_BYTES * model.latent_dim)
-        count, labels = _upload(request, model, limit)
-        with self._admission.admit(model.name, count, context.peer()) as place:
+        count, labels = self._upload(request, model, limit)
+        with self._admission.admit(model.name, count, context.peer()) as place, self._held(request, model):
             images = await uploads.decode(request.images, model.manifest)
             outputs = await place.run(model.graphs["encoder"], {"images": images, **_labelled(labels)})
         return pb.EncodeResponse(
@@ -82,9 +84,9 @@ class ImageService:
     async def Reconstruct(self, request: pb.ReconstructRequest, context: Context) -> bytes:
         """Map images to the images decoded from their means."""
         model = self._catalogue.find(request.model, request.version)
-        count, labels = _upload(request, model, self._limits.unary_images(model.image_bytes))
+        count, labels = self._upload(request, model, self._limits.unary_images(model.image_bytes))
         image_format = pictures.check_format(request.format)
-        with self._admission.admit(model.name, count, context.peer()) as place:
+        with self._admission.admit(model.name, count, context.peer()) as place, self._held(request, model):
             uploaded = await uploads.decode(request.images, model.manifest)
             encoded = await place.run(model.graphs["encoder"], {"images": uploaded, **_labelled(labels)})
             outputs = await _decode(place, model, encoded["mean"], labels)
@@ -114,14 +116,20 @@ class ImageService:
         )
         return joined(nested(response, "images", images))
 
+    def _upload(
+        self, request: pb.EncodeRequest | pb.ReconstructRequest, model: LoadedModel, limit: int
+    ) -> tuple[int, Labels | None]:
+        """The number of images of a request and their labels, checked."""
+        requests.check_encoder(model)
+        limit = min(limit, self._limits.uploaded_images(model.image_bytes))
+        count = uploads.check_batch(request.images, model.manifest, limit)
+        return count, requests.labels_of("labels", request.labels, count, model)
 
-def _upload(
-    request: pb.EncodeRequest | pb.ReconstructRequest, model: LoadedModel, limit: int
-) -> tuple[int, Labels | None]:
-    """The number of images of a request and their labels, checked."""
-    requests.check_encoder(model)
-    count = uploads.check_batch(request.images, model.manifest, limit)
-    return count, requests.labels_of("labels", request.labels, count, model)
+    def _held(
+        self, request: pb.EncodeRequest | pb.ReconstructRequest, model: LoadedModel
+    ) -> AbstractContextManager[None]:
+        """Room for the pictures of a request that was checked."""
+        return self._decoded.hold(uploads.decoded_bytes(request.images, model.manifest))
 
 
 async def _decode(place: Place, model: LoadedModel, latents: Array, labels: Labels | None) -> Arrays:

@@ -17,7 +17,22 @@ class Limits:
     def unary_images(self, row_bytes: int) -> int:
         """Images of a unary request whose reply takes `row_bytes` for each; one is allowed whatever its size."""
         settings = self._settings
-        return max(1, min(settings.unary_images, settings.queue_images, settings.unary_bytes // row_bytes))
+        return max(1, min(settings.unary_images, self._queue_images, settings.unary_bytes // row_bytes))
+
+    def uploaded_images(self, image_bytes: int) -> int:
+        """Images of one upload: as many as a message of raw pixels holds, whatever they take as files; one is allowed."""
+        return max(1, self._settings.receive_bytes // image_bytes)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Of the decoded pictures of all uploads together."""
+        return self._settings.received_bytes
+
+    @property
+    def _queue_images(self) -> int:
+        """Images of one model that fit into an empty queue: more are no matter of waiting."""
+        settings = self._settings
+        return min(settings.queue_images, settings.model_queue_images or settings.queue_images)
 
     @property
     def stream_images(self) -> int:

@@ -24,6 +24,10 @@ _WEBP_SAID = 0x2C
 PARTS = 4096
 """Chunks or segments of a file at most; those of a picture of 512 x 512 pixels are some hundred."""
 
+KEPT = 64
+"""Of these what a decoder gets to see, each of which costs it twenty times what it costs to leave one out; encoders need some
+ten."""
+
 SCANS = 100
 """Passes over a JPEG's pixels at most; encoders make some ten."""
 
@@ -76,7 +80,7 @@ def _png(file: bytes) -> Essentials:
         elif name == b"eXIf":
             orientation = _orientation(content)
         elif name in _PNG_CHUNKS and name != b"IEND":
-            kept.append(file[place : place + 12 + length])
+            _keep(kept, file[place : place + 12 + length])
         if name == b"IEND":
             break
         place += 12 + length
@@ -110,7 +114,7 @@ def _jpeg(file: bytes) -> Essentials:
         if kind == _APP1 and content.startswith(b"Exif\0\0"):
             orientation = _orientation(content[6:])
         elif kind in _JPEG_SEGMENTS:
-            kept.append(file[place : place + 2 + length])
+            _keep(kept, file[place : place + 2 + length])
         place += 2 + length
     raise UnreadableFile(f"it has more than {PARTS} segments")
 
@@ -125,7 +129,7 @@ def _webp(file: bytes) -> Essentials:
             continue
         if name == b"VP8X" and content:
             content = bytes([content[0] & ~_WEBP_SAID]) + content[1:]
-        kept.append(name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2))
+        _keep(kept, name + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2))
     body = b"WEBP" + b"".join(kept)
     return Essentials(b"RIFF" + struct.pack("<I", len(body)) + body, orientation)
 
@@ -142,6 +146,12 @@ def _riff(file: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield name, file[place + 8 : place + 8 + length]
         place += 8 + length + length % 2
     raise UnreadableFile(f"it has more than {PARTS} chunks")
+
+
+def _keep(kept: list[bytes], part: bytes) -> None:
+    if len(kept) > KEPT:
+        raise UnreadableFile(f"it has more than {KEPT} parts that a picture may need")
+    kept.append(part)
 
 
 def _orientation(exif: bytes) -> int:

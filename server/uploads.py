@@ -9,6 +9,8 @@ others have their turn. Knows Pillow and the messages.
 
 import asyncio
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +19,7 @@ from PIL import Image
 from figment.imaging import ValueRange, flatten, turned
 from figment.v1.images_pb2 import ImageBatch, ImageFormat
 from figment.v1.manifest_pb2 import Manifest
-from server.errors import InvalidArgument
+from server.errors import InvalidArgument, Rejected
 from server.picture_files import UnreadableFile, essentials
 
 Images = npt.NDArray[np.uint8]
@@ -25,14 +27,21 @@ Images = npt.NDArray[np.uint8]
 RAW = ImageFormat.IMAGE_FORMAT_RAW
 FORMATS = frozenset(ImageFormat.values()) - {ImageFormat.IMAGE_FORMAT_UNSPECIFIED}
 
-TURN_PIXELS = 2**18
-"""Pixels that are decoded in one go, some ten milliseconds."""
+TURN = 2**18
+"""Pixels, bytes of files and PICTURE for each picture that are decoded in one go: some ten milliseconds, of hostile files some
+twenty."""
+
+PICTURE = 2**11
+"""What a picture of no pixels costs, in those."""
 
 PIXEL_BYTES = 16
 """Bytes of a slim file for each pixel at most: 8 of RGBA with 16 bits, doubled."""
 
 SLACK_BYTES = 64 * 1024
 """The same whatever the number of pixels: palettes, tables, headers."""
+
+ROOM_S = 1.0
+"""Seconds after which a call that found no room may come again."""
 
 _ON_ITS_SIDE = (5, 6, 7, 8)
 
@@ -74,11 +83,50 @@ async def decode(batch: ImageBatch, manifest: Manifest) -> Images:
     if batch.format == RAW:
         return np.frombuffer(batch.data[0], np.uint8).reshape(batch.count, *shape)
     images = np.empty((len(batch.data), *shape), np.uint8)
-    turn = max(1, TURN_PIXELS // (shape[0] * shape[1]))
-    for start in range(0, len(images), turn):
+    for numbers in _turns(batch, shape[0] * shape[1]):
         # Whoever is cancelled ends here, and with a turn of each caller's at a time in the threads nobody waits long.
-        await asyncio.to_thread(_decode_some, batch, range(start, min(start + turn, len(images))), manifest, images)
+        await asyncio.to_thread(_decode_some, batch, numbers, manifest, images)
     return images
+
+
+def decoded_bytes(batch: ImageBatch, manifest: Manifest) -> int:
+    """Bytes that `decode` adds to those of a batch that was checked; none where its message holds the pixels."""
+    return 0 if batch.format == RAW else len(batch.data) * manifest.height * manifest.width * manifest.channels
+
+
+class Room:
+    """Room for the decoded pictures of all calls together, `total_bytes`: a kilobyte of file may hold a megabyte of them."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._held_bytes = 0
+
+    @contextmanager
+    def hold(self, held_bytes: int) -> Iterator[None]:
+        """Count the pictures of one call, which fit where no others are. Raises: Rejected, if they do not fit."""
+        if self._held_bytes and self._held_bytes + held_bytes > self._total_bytes:
+            raise Rejected(
+                f"the uploads of others have {self._held_bytes} of {self._total_bytes} bytes of decoded pictures, "
+                f"{held_bytes} more do not fit",
+                retry_after_s=ROOM_S,
+            )
+        self._held_bytes += held_bytes
+        try:
+            yield
+        finally:
+            self._held_bytes -= held_bytes
+
+
+def _turns(batch: ImageBatch, pixels: int) -> Iterator[range]:
+    """The numbers of all pictures, in order, as many in one range as a turn takes, at least one."""
+    start, cost = 0, 0
+    for number, file in enumerate(batch.data):
+        more = PICTURE + pixels + len(file)
+        if cost and cost + more > TURN:
+            yield range(start, number)
+            start, cost = number, 0
+        cost += more
+    yield range(start, len(batch.data))
 
 
 def _checked_count(field: str, count: int, limit: int) -> int:

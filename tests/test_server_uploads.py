@@ -195,7 +195,7 @@ async def test_nobody_decodes_for_a_caller_that_is_gone(monkeypatch: pytest.Monk
         time.sleep(0.05)
 
     monkeypatch.setattr(uploads, "_decode_some", decode_some)
-    batch = ImageBatch(format=FORMATS["PNG"], data=[b""] * 10 * (uploads.TURN_PIXELS // 512))
+    batch = ImageBatch(format=FORMATS["PNG"], data=[b""] * 10 * (uploads.TURN // 512))
     decoding = asyncio.create_task(uploads.decode(batch, MANIFEST))
     await begun.wait()
     decoding.cancel()
