@@ -37,7 +37,7 @@ test-starters: $(VENV)/installed-dev models
 	$(BIN)/python -m pytest tests/test_starters.py -m starters -s
 
 test-deploy: $(VENV)/installed-dev
-	$(BIN)/python -m pytest tests/test_deploy_compose.py tests/test_alerts_promtool.py -m deploy -s
+	$(BIN)/python -m pytest tests/deploy -m deploy -s
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.serving

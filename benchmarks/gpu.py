@@ -35,8 +35,8 @@ from benchmarks.wires import MAX_REPLY_BYTES, FigmentWire
 from benchmarks.workloads import GRAPHS
 from export.bundle import read_manifest
 from figment.v1.image_service_pb2 import StreamGenerateResponse
-from server.devices import devices
 from server.errors import DeviceMissing
+from server.runtime.devices import devices
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STREAM_IMAGES = 64

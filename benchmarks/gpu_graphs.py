@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from server.devices import CPU, CUDA, devices
+from server.runtime.devices import CPU, CUDA, devices
 
 IN_TURNS = (16, 64)
 CHECKED_IMAGES = 4

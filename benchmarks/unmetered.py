@@ -4,7 +4,8 @@ import sys
 from typing import Any
 
 from figment_client.command import main
-from server import app, child, metrics
+from server import app, child
+from server.telemetry import metrics
 
 
 class _Nothing:

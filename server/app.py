@@ -14,17 +14,16 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from server.engines import Engines
-from server.folder import look
-from server.gateway import Gateway
-from server.gpus import gpu_reader
-from server.loading import tell_strays
-from server.metrics import Metrics
-from server.metrics_page import MetricsPage
-from server.orders import Order
-from server.pulse import Pulse
+from server.models.folder import look, tell_strays
+from server.models.load_plan import Order
+from server.processes.heartbeat import Pulse
+from server.processes.supervisor import Supervisor
+from server.rpc.server import Gateway
+from server.runtime.engines import Engines
 from server.settings import ServerSettings
-from server.supervisor import Supervisor
+from server.telemetry.gpus import gpu_reader
+from server.telemetry.metrics import Metrics
+from server.telemetry.metrics_http import MetricsPage
 
 Result = TypeVar("Result")
 

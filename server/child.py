@@ -21,18 +21,19 @@ from pathlib import Path
 import structlog
 
 from server.app import run
-from server.arena import Arena
-from server.catalogue import Catalogue
-from server.engine_link import ENGINE_LOST, EngineLink
 from server.errors import CannotStart
-from server.gateway import Gateway
-from server.gateway_links import GatewayLinks
-from server.logs import PrintedLines, set_up_logging
-from server.metric_files import count_in
-from server.metrics import Metrics
-from server.orders import Order, Word
-from server.pulse import Pulse
+from server.models.load_plan import Order
+from server.models.registry import Catalogue
+from server.processes.engine_client import ENGINE_LOST, EngineLink
+from server.processes.engine_server import GatewayLinks
+from server.processes.heartbeat import Pulse
+from server.processes.shared_memory import Arena
+from server.processes.status import Word
+from server.rpc.server import Gateway
 from server.settings import ServerSettings
+from server.telemetry.logs import PrintedLines, set_up_logging
+from server.telemetry.metric_files import count_in
+from server.telemetry.metrics import Metrics
 
 log = structlog.get_logger()
 
@@ -74,8 +75,8 @@ async def serve_engines(
     supervised: Supervised, settings: ServerSettings, metrics: Metrics, listener: int, arenas: Sequence[int]
 ) -> None:
     """Be the engines' process: links come from the socket `listener`, gateway N shares the memory `arenas[N]`."""
-    from server.engines import Engines  # the gateways that share them do without onnxruntime
-    from server.loading import loaded
+    from server.runtime.engines import Engines  # the gateways that share them do without onnxruntime
+    from server.runtime.loading import loaded
 
     supervised.start_beating()
     engines = Engines(settings, metrics)
@@ -92,8 +93,8 @@ async def serve_engines(
 
 async def serve_alone(supervised: Supervised, settings: ServerSettings, metrics: Metrics) -> None:
     """Be a gateway that has engines of its own."""
-    from server.engines import Engines  # as above
-    from server.loading import loaded
+    from server.runtime.engines import Engines  # as above
+    from server.runtime.loading import loaded
 
     supervised.start_beating()
     engines = Engines(settings, metrics)

@@ -12,8 +12,8 @@ from pydantic_settings import BaseSettings
 from server.addresses import reachable
 from server.app import Server, run, serving
 from server.errors import CannotStart
-from server.logs import PrintedLines, set_up_logging
 from server.settings import ServerSettings
+from server.telemetry.logs import PrintedLines, set_up_logging
 
 STOPS = (signal.SIGTERM, signal.SIGINT)
 

@@ -9,9 +9,11 @@ from typing import Literal
 from pydantic import BaseModel, Field, PositiveFloat, model_validator
 
 from server.addresses import Address
-from server.variants import Choice
 
 MIB = 1024 * 1024
+
+Choice = Literal["fp32", "fp16", "int8", "auto"]
+"""What an operator may ask for; "auto" is the variant that is the fastest on the engine's provider."""
 
 
 class BatchSettings(BaseModel, frozen=True, extra="forbid"):

@@ -1,0 +1,1 @@
+"""What there is to serve: bundles on disk, their variants, and the registry of what is loaded."""

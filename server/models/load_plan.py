@@ -1,0 +1,44 @@
+"""What a supervisor and the processes that it starts tell each other.
+
+supervisor -> Order, an argument -> process that has engines          process -> Word, a line of JSON -> supervisor
+"""
+
+from pydantic import BaseModel
+
+from server.models.folder import Found
+
+
+class Version(BaseModel, frozen=True, extra="forbid"):
+    """One version of a model: `engine` is its fingerprint, "" for any; `refusal` why it is not served, "" if it is."""
+
+    name: str
+    version: str
+    engine: str = ""
+    refusal: str = ""
+
+
+class Order(BaseModel, frozen=True, extra="forbid"):
+    """What to load.
+
+    versions   all that there are
+    nothing    what to say where there is none
+    is_again   whether these were served before: then a process that cannot serve them must not answer at all
+    """
+
+    versions: tuple[Version, ...]
+    nothing: str = ""
+    is_again: bool = False
+
+    @classmethod
+    def first(cls, found: Found) -> "Order":
+        """Everything that a folder holds."""
+        versions = tuple(Version(name=name, version=version) for name, version in found.versions)
+        return cls(versions=versions, nothing=found.nothing)
+
+    def again(self, served: tuple[Version, ...], *, is_served: bool) -> "Order":
+        """What a process that is started again has to load.
+
+        What others serve meanwhile, `is_served`, it must serve exactly as they do; else it may serve what is there now.
+        """
+        versions = served if is_served else tuple(Version(name=v.name, version=v.version) for v in served)
+        return self.model_copy(update={"versions": versions, "is_again": True})

@@ -1,0 +1,1 @@
+"""gRPC: from messages to checked parameters, and from images back to messages."""

@@ -1,0 +1,1 @@
+"""onnxruntime: devices, sessions, the engine, and loading with its self-test."""

@@ -1,0 +1,1 @@
+"""Who runs when: room for images, the fair queue, batches and what they cost."""
