@@ -9,7 +9,7 @@ import os
 _ZEROS = bytes(1 << 16)
 
 
-def take_room(descriptor: int, start: int, end: int) -> None:
+def allocate(descriptor: int, start: int, end: int) -> None:
     """Fill bytes `start` to `end` of a file with zeros.
 
     Raises: OSError, if there is no room for them.

@@ -14,11 +14,11 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from server.models.folder import look, tell_strays
-from server.models.load_plan import Order
-from server.processes.heartbeat import Pulse
+from server.models.folder import log_strays, look
+from server.models.load_plan import LoadPlan
+from server.processes.heartbeat import Heartbeat
 from server.processes.supervisor import Supervisor
-from server.rpc.server import Gateway
+from server.rpc.server import GrpcServer
 from server.runtime.engines import Engines
 from server.settings import ServerSettings
 from server.telemetry.gpus import gpu_reader
@@ -37,13 +37,13 @@ class App:
         self.settings = settings
         self.metrics = Metrics()
         self.engines = Engines(settings, self.metrics)
-        self.catalogue = self.engines.catalogue
+        self.registry = self.engines.registry
         self.address = settings.address
         self.metrics_address = settings.metrics_address
-        self._gateway = Gateway(settings, self.catalogue, self.engines.queue, self.metrics)
+        self._gateway = GrpcServer(settings, self.registry, self.engines.queue, self.metrics)
         self.model_names: list[str] = []
         self._state = "starting"
-        self._pulse = Pulse()
+        self._heartbeat = Heartbeat()
         gpus = list if self.engines.device == "cpu" else gpu_reader()
         self._page = MetricsPage(self.metrics.registry, self.problem, gpus=gpus)
 
@@ -53,15 +53,15 @@ class App:
         Raises: CannotStart.
         """
         found = await asyncio.to_thread(look, self.settings.models)
-        tell_strays(found)
+        log_strays(found)
         self.metrics.engine_restarts.labels(self.engines.device)  # 0: with the engines the whole process would end
         self.metrics.start()
-        self._pulse.start()
+        self._heartbeat.start()
         self.metrics_address = self._page.listen(self.settings.metrics_address)
         self.address = await self._gateway.listen(self.settings.address)
-        await self.engines.start(Order.first(found))
-        self.model_names = self.catalogue.ready_names()
-        self._state = self.catalogue.problem()
+        await self.engines.start(LoadPlan.first(found))
+        self.model_names = self.registry.ready_names()
+        self._state = self.registry.problem()
         await self._gateway.say_ready(not self._state)
         facts = {"address": self.address, "metrics": self.metrics_address, "device": self.engines.device}
         if self._state:
@@ -76,17 +76,17 @@ class App:
         await self._gateway.drain()
         self._page.stop()
         await self.engines.stop()
-        self._pulse.stop()
+        self._heartbeat.stop()
         self.metrics.stop()
         log.info("stopped")
 
     def problem(self) -> str:
         """Why the server cannot serve, or "" if it can; for any thread to ask."""
-        return self._state or self._pulse.problem()
+        return self._state or self._heartbeat.problem()
 
     def refusals(self) -> list[str]:
         """A line for each version that is not served."""
-        return self.catalogue.refusals()
+        return self.registry.refusals()
 
     def waited_for(self) -> dict[str, int]:
         """What is still under way, as a line of the log tells it."""

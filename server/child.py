@@ -1,11 +1,11 @@
 """The processes of a server of several gateways: `python -m server.child <role> <name> <settings> ...`.
 
-    engines <listener> <arenas>      load the models, answer the links of all gateways
-    gateway <N> <path> <arena>       speak gRPC, submit to the engines
+    engines <listener> <pools>      load the models, answer the links of all gateways
+    gateway <N> <path> <pool>       speak gRPC, submit to the engines
     alone                            speak gRPC, with engines of its own
 
 Standard input tells what to load, in its first line, and when to stop, by its end, so that no child outlives its
-supervisor. What is to be known of a child it writes to standard output, a Word a line, and at least one a second: one that
+supervisor. What is to be known of a child it writes to standard output, a status a line, and at least one a second: one that
 says nothing hangs.
 """
 
@@ -22,14 +22,14 @@ import structlog
 
 from server.app import run
 from server.errors import CannotStart
-from server.models.load_plan import Order
-from server.models.registry import Catalogue
-from server.processes.engine_client import ENGINE_LOST, EngineLink
-from server.processes.engine_server import GatewayLinks
-from server.processes.heartbeat import Pulse
-from server.processes.shared_memory import Arena
-from server.processes.status import Word
-from server.rpc.server import Gateway
+from server.models.load_plan import LoadPlan
+from server.models.registry import ModelRegistry
+from server.processes.engine_client import ENGINE_LOST, EngineClient
+from server.processes.engine_server import EngineServer
+from server.processes.heartbeat import Heartbeat
+from server.processes.shared_memory import SharedMemoryPool
+from server.processes.status import ProcessStatus
+from server.rpc.server import GrpcServer
 from server.settings import ServerSettings
 from server.telemetry.logs import PrintedLines, set_up_logging
 from server.telemetry.metric_files import count_in
@@ -46,12 +46,12 @@ class Supervised:
         self._words = os.dup(1)
         os.dup2(2, 1)
         os.write(self._words, b"\n")  # the end of what was written there so far
-        self._pulse = Pulse(self._beat)
-        self.order = Order.model_validate_json(_line_of(0))
+        self._heartbeat = Heartbeat(self._beat)
+        self.order = LoadPlan.model_validate_json(_line_of(0))
 
-    def say(self, word: Word) -> None:
+    def say(self, status: ProcessStatus) -> None:
         """Tell the supervisor, unless it is gone, which standard input tells."""
-        content = word.line()
+        content = status.line()
         with suppress(BrokenPipeError):
             while content:
                 content = content[os.write(self._words, content) :]
@@ -63,29 +63,29 @@ class Supervised:
 
     def start_beating(self) -> None:
         """Say that the event loop runs, again and again."""
-        self._pulse.start()
+        self._heartbeat.start()
 
     def _beat(self) -> None:
         # A supervisor that stands still must not hold this process up when the pipe is full.
         if select.select([], [self._words], [], 0)[1]:
-            self.say(Word())
+            self.say(ProcessStatus())
 
 
 async def serve_engines(
-    supervised: Supervised, settings: ServerSettings, metrics: Metrics, listener: int, arenas: Sequence[int]
+    supervised: Supervised, settings: ServerSettings, metrics: Metrics, listener: int, pools: Sequence[int]
 ) -> None:
-    """Be the engines' process: links come from the socket `listener`, gateway N shares the memory `arenas[N]`."""
+    """Be the engines' process: links come from the socket `listener`, gateway N shares the memory `pools[N]`."""
     from server.runtime.engines import Engines  # the gateways that share them do without onnxruntime
     from server.runtime.loading import loaded
 
     supervised.start_beating()
     engines = Engines(settings, metrics)
     await engines.start(supervised.order)
-    catalogue = engines.catalogue
-    links = GatewayLinks([Arena(descriptor) for descriptor in arenas], catalogue, engines.queue)
+    registry = engines.registry
+    links = EngineServer([SharedMemoryPool(descriptor) for descriptor in pools], registry, engines.queue)
     server = await asyncio.get_running_loop().create_unix_server(links.new, sock=socket.socket(fileno=listener))
-    problem = catalogue.problem()
-    supervised.say(Word(ready=not problem, problem=problem, versions=loaded(catalogue), device=engines.device))
+    problem = registry.problem()
+    supervised.say(ProcessStatus(ready=not problem, problem=problem, versions=loaded(registry), device=engines.device))
     await supervised.stop_wanted_or(engines.failed())
     server.close()
     await engines.stop()
@@ -98,30 +98,30 @@ async def serve_alone(supervised: Supervised, settings: ServerSettings, metrics:
 
     supervised.start_beating()
     engines = Engines(settings, metrics)
-    catalogue = engines.catalogue
-    gateway = Gateway(settings, catalogue, engines.queue, metrics)
+    registry = engines.registry
+    gateway = GrpcServer(settings, registry, engines.queue, metrics)
     # Not before it can serve: the others that listen on the port can.
     await engines.start(supervised.order)
     await gateway.listen(settings.address)
-    problem = catalogue.problem()
+    problem = registry.problem()
     await gateway.say_ready(not problem)
-    supervised.say(Word(ready=not problem, problem=problem, versions=loaded(catalogue), device=engines.device))
+    supervised.say(ProcessStatus(ready=not problem, problem=problem, versions=loaded(registry), device=engines.device))
     await supervised.stop_wanted_or(engines.failed())
     await gateway.drain()
     await engines.stop()
 
 
 async def serve_gateway(
-    supervised: Supervised, settings: ServerSettings, metrics: Metrics, number: int, path: str, arena: int
+    supervised: Supervised, settings: ServerSettings, metrics: Metrics, number: int, path: str, pool: int
 ) -> None:
-    """Be gateway `number`: the engines listen at `path`, and share the memory `arena`."""
+    """Be gateway `number`: the engines listen at `path`, and share the memory `pool`."""
     supervised.start_beating()
-    catalogue = Catalogue()
+    registry = ModelRegistry()
     changed: asyncio.Queue[bool] = asyncio.Queue()
-    link = EngineLink(
-        number, Arena(arena), catalogue, lambda: changed.put_nowait(True), lambda: changed.put_nowait(False)
+    link = EngineClient(
+        number, SharedMemoryPool(pool), registry, lambda: changed.put_nowait(True), lambda: changed.put_nowait(False)
     )
-    gateway = Gateway(settings, catalogue, link, metrics)
+    gateway = GrpcServer(settings, registry, link, metrics)
     await gateway.listen(settings.address)
 
     async def stay_connected() -> None:
@@ -131,9 +131,9 @@ async def serve_gateway(
             is_ready = True
             while is_ready:
                 is_ready = await changed.get()
-                problem = catalogue.problem() if is_ready else ENGINE_LOST
+                problem = registry.problem() if is_ready else ENGINE_LOST
                 await gateway.say_ready(not problem)
-                supervised.say(Word(ready=not problem, problem=problem))
+                supervised.say(ProcessStatus(ready=not problem, problem=problem))
 
     staying = asyncio.create_task(stay_connected())
     await supervised.stop_wanted_or(staying)
@@ -173,17 +173,17 @@ def main(arguments: Sequence[str]) -> None:
         metrics.start()
         try:
             if role == "engines":
-                listener, *arenas = map(int, rest)
-                run(serve_engines(supervised, settings, metrics, listener, arenas))
+                listener, *pools = map(int, rest)
+                run(serve_engines(supervised, settings, metrics, listener, pools))
             elif role == "alone":
                 run(serve_alone(supervised, settings, metrics))
             else:
-                number, path, arena = rest
-                run(serve_gateway(supervised, settings, metrics, int(number), path, int(arena)))
+                number, path, pool = rest
+                run(serve_gateway(supervised, settings, metrics, int(number), path, int(pool)))
         finally:
             metrics.stop()
     except CannotStart as error:
-        supervised.say(Word(error=str(error)))
+        supervised.say(ProcessStatus(error=str(error)))
         sys.exit(1)
 
 

@@ -59,6 +59,6 @@ def images(channel: grpc.Channel) -> ImageServiceStub:
 
 
 @pytest.fixture(scope="session")
-def catalogue(channel: grpc.Channel) -> ModelServiceStub:
+def registry(channel: grpc.Channel) -> ModelServiceStub:
     """A stub of ModelService."""
     return ModelServiceStub(channel)

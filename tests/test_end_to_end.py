@@ -126,9 +126,9 @@ def test_every_command_of_the_readme_works(home: Path, address: str, command: st
         with serving(home, *words[1:]):
             return
     # A shell would expand patterns; trainings are short, and of small networks and images.
-    words = [name for word in words for name in (_matches(home, word) if "*" in word else [word])]
+    words = [name for status in words for name in (_matches(home, status) if "*" in status else [status])]
     if words[0] == "train":
-        words = [{"small": "tiny", "64": "32"}.get(word, word) for word in words]
+        words = [{"small": "tiny", "64": "32"}.get(status, status) for status in words]
     if words[0] in {"train", "evaluate", "compare"}:
         words += ["--images", "256"]
     figment(*words, cwd=home, FIGMENT_ADDRESS=address)

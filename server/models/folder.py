@@ -33,7 +33,7 @@ _KNOWN_FILES = ("config.pbtxt", "routing.json")
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderScan:
     """Versions as (model, version), in order, and a line for each stray."""
 
     folder: Path
@@ -50,7 +50,7 @@ class Found:
         return f"{problem}; figment export <run> --models {self.folder} makes one, then start the server again"
 
 
-def look(folder: Path) -> Found:
+def look(folder: Path) -> FolderScan:
     """Find all versions of all models in `folder`.
 
     Raises: CannotStart, if it cannot be read: there is nothing to wait for.
@@ -63,7 +63,7 @@ def look(folder: Path) -> Found:
     except OSError as error:
         raise CannotStart(f"models: {folder} cannot be read: {error.strerror}{_who()}") from None
     if any(entry.name == "manifest.json" for entry in entries):
-        return Found(folder, (), (f"it is one version: serve --models {folder.resolve().parent.parent}",))
+        return FolderScan(folder, (), (f"it is one version: serve --models {folder.resolve().parent.parent}",))
     versions: list[tuple[str, str]] = []
     strays: list[str] = []
     for entry in entries:
@@ -84,10 +84,10 @@ def look(folder: Path) -> Found:
         strays += wrong
         if not found and not wrong:
             strays.append(f"{quote(entry.name)}: has no version: folders 1, 2, 3 ... that figment export writes")
-    return Found(folder, tuple(versions), tuple(strays))
+    return FolderScan(folder, tuple(versions), tuple(strays))
 
 
-def tell_strays(found: Found) -> None:
+def log_strays(found: FolderScan) -> None:
     """Log what a folder of models holds beside models."""
     for stray in found.strays[:MAX_STRAYS]:
         log.warning("not served", folder=str(found.folder), reason=stray)

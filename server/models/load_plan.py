@@ -1,11 +1,11 @@
 """What a supervisor and the processes that it starts tell each other.
 
-supervisor -> Order, an argument -> process that has engines          process -> Word, a line of JSON -> supervisor
+supervisor -> LoadPlan, an argument -> process that has engines          process -> ProcessStatus, a line of JSON -> supervisor
 """
 
 from pydantic import BaseModel
 
-from server.models.folder import Found
+from server.models.folder import FolderScan
 
 
 class Version(BaseModel, frozen=True, extra="forbid"):
@@ -17,7 +17,7 @@ class Version(BaseModel, frozen=True, extra="forbid"):
     refusal: str = ""
 
 
-class Order(BaseModel, frozen=True, extra="forbid"):
+class LoadPlan(BaseModel, frozen=True, extra="forbid"):
     """What to load.
 
     versions   all that there are
@@ -30,12 +30,12 @@ class Order(BaseModel, frozen=True, extra="forbid"):
     is_again: bool = False
 
     @classmethod
-    def first(cls, found: Found) -> "Order":
+    def first(cls, found: FolderScan) -> "LoadPlan":
         """Everything that a folder holds."""
         versions = tuple(Version(name=name, version=version) for name, version in found.versions)
         return cls(versions=versions, nothing=found.nothing)
 
-    def again(self, served: tuple[Version, ...], *, is_served: bool) -> "Order":
+    def again(self, served: tuple[Version, ...], *, is_served: bool) -> "LoadPlan":
         """What a process that is started again has to load.
 
         What others serve meanwhile, `is_served`, it must serve exactly as they do; else it may serve what is there now.

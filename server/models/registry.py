@@ -1,6 +1,6 @@
 """Which models there are, which of their versions can be used, and why the others cannot.
 
-    version, state -> put() ... -> open() -> find()
+    version, state -> put() ... -> open() -> registry[name, version]
 
 Knows nothing of folders and engines: `loading` fills it where the engines are.
 """
@@ -8,6 +8,7 @@ Knows nothing of folders and engines: `loading` fills it where the engines are.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NoReturn
 
 from figment.v1.manifest_pb2 import Manifest
 from figment.v1.model_service_pb2 import VersionStatus
@@ -84,31 +85,45 @@ class _Entry:
         return max(self.loaded, key=int, default="")
 
 
-class Catalogue:
-    """The models of one server."""
+class ModelRegistry(dict[tuple[str, str], LoadedModel]):
+    """The models of one server: `registry[name, version]` is the version asked for, or the default one for "".
+
+    A look-up that finds nothing raises InvalidArgument, NotFound, FailedPrecondition or Unavailable, and says what there is.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self._entries: dict[str, _Entry] = {}
+        self.known_names: set[str] = set()
+        """Names of the models, those without a usable version included."""
         self._is_open = False
         self.nothing = "models: there is no model"
         """What to say where there is none."""
 
     def put(self, name: str, status: VersionStatus, model: LoadedModel | None = None) -> None:
-        """Say the state of a version; `model` comes with the state READY."""
+        """Set the state of a version; `model` comes with the state READY, and is found once the registry is open."""
         entry = self._entries.setdefault(name, _Entry())
+        self.known_names.add(name)
         entry.statuses[status.version] = status
         if model:
             entry.loaded[status.version] = model
 
-    def adopt(self, other: "Catalogue") -> None:
-        """Have what `other` has and nothing else, and answer `find`."""
+    def adopt(self, other: "ModelRegistry") -> None:
+        """Hold what `other` holds and nothing else, open."""
         self._entries = other._entries
+        self.known_names.clear()
+        self.known_names.update(self._entries)
         self.nothing = other.nothing
-        self._is_open = True
+        self.open()
 
     def open(self) -> None:
-        """Begin to answer `find`."""
+        """Begin to find what was put."""
         self._is_open = True
+        self.clear()
+        for name, entry in self._entries.items():
+            self.update({(name, version): model for version, model in entry.loaded.items()})
+            if entry.loaded:
+                self[name, ""] = entry.loaded[entry.default_version]
 
     def versions(self) -> Iterator[tuple[str, VersionStatus, LoadedModel | None]]:
         """Everything that was put."""
@@ -118,7 +133,7 @@ class Catalogue:
 
     @property
     def names(self) -> list[str]:
-        """Names of the models, those without a usable version included."""
+        """`known_names` in order."""
         return sorted(self._entries)
 
     def ready_names(self) -> list[str]:
@@ -149,15 +164,8 @@ class Catalogue:
         entry = self._entries[name]
         return entry.loaded[entry.default_version].manifest.family if entry.loaded else ""
 
-    def label(self, name: str) -> str:
-        """`name` as a metric's label: closed, so unknown names are one value."""
-        return name if name in self._entries else "unknown"
-
-    def find(self, name: str, version: str = "") -> LoadedModel:
-        """The version asked for, or the default one.
-
-        Raises: InvalidArgument, NotFound, FailedPrecondition, Unavailable.
-        """
+    def __missing__(self, key: tuple[str, str]) -> NoReturn:
+        name, version = key
         if not self._is_open:
             raise Unavailable("the server is starting: its models are not loaded yet")
         if not name:
@@ -169,11 +177,8 @@ class Catalogue:
         if version and version not in entry.statuses:
             there = _list(sorted(entry.statuses, key=int))
             raise NotFound("version", f"{name} has no version {quote(version)}; there are {there}")
-        model = entry.loaded.get(version or entry.default_version)
-        if model is None:
-            reasons = "; ".join(f"version {s.version}: {s.reason}" for s in self.statuses(name) if s.reason)
-            raise FailedPrecondition(f"{name} {version or '(any version)'} is not loaded: {reasons[:500]}")
-        return model
+        reasons = "; ".join(f"version {s.version}: {s.reason}" for s in self.statuses(name) if s.reason)
+        raise FailedPrecondition(f"{name} {version or '(any version)'} is not loaded: {reasons[:500]}")
 
 
 def _list(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""The gateway's end of the link to the engines' process: a queue for those who submit, the source of the catalogue."""
+"""The gateway's end of the link to the engines' process: a queue for those who submit, the source of the registry."""
 
 import asyncio
 import time
@@ -13,9 +13,9 @@ from server.arrays import Arrays
 from server.errors import EngineFailed, Rejected, ServingError, Unavailable
 from server.models.graph import Graph
 from server.models.layout import INPUTS, OUTPUTS, Field, fields
-from server.models.registry import Catalogue, LoadedModel
-from server.processes.ipc import CANCEL, DONE, FAILED, HELLO, SUBMIT, VERSION, Kind, LinkEnd, graphs_of, names_of
-from server.processes.shared_memory import Arena, ArenaFull
+from server.models.registry import LoadedModel, ModelRegistry
+from server.processes.ipc import CANCEL, DONE, FAILED, HELLO, SUBMIT, VERSION, Connection, Kind, graphs_of, names_of
+from server.processes.shared_memory import OutOfSharedMemory, SharedMemoryPool
 from server.scheduling.request import Request
 
 ENGINE_LOST = "the engines' process has ended and is started again: try again"
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class _Sent:
-    """A request that the engines have, or that waits for room in the arena."""
+    """A request that the engines have, or that waits for room in the pool."""
 
     __slots__ = ("inputs_mask", "offset", "outputs", "request", "size")
 
@@ -40,21 +40,26 @@ class _Sent:
         self.offset: int | None = None
 
 
-class EngineLink(LinkEnd):
-    """The gateway's end: a queue for those who submit, and the source of the catalogue.
+class EngineClient(Connection):
+    """The gateway's end: a queue for those who submit, and the source of the registry.
 
     on_ready    called when the engines have told all their models
     on_lost     called when the engines are gone
     """
 
     def __init__(
-        self, number: int, arena: Arena, catalogue: Catalogue, on_ready: Callable[[], None], on_lost: Callable[[], None]
+        self,
+        number: int,
+        pool: SharedMemoryPool,
+        registry: ModelRegistry,
+        on_ready: Callable[[], None],
+        on_lost: Callable[[], None],
     ) -> None:
         super().__init__()
         self._number = number
-        self._arena = arena
-        self._catalogue = catalogue
-        self._told = Catalogue()
+        self._pool = pool
+        self._registry = registry
+        self._told = ModelRegistry()
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._graphs: dict[Graph, tuple[int, LoadedModel]] = {}
@@ -67,7 +72,7 @@ class EngineLink(LinkEnd):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the engines, who tell their models."""
         super().connection_made(transport)
-        self._told = Catalogue()
+        self._told = ModelRegistry()
         self.send(Kind.HELLO, HELLO.pack(self._number))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -81,13 +86,8 @@ class EngineLink(LinkEnd):
             self._end(entry.request, Unavailable(ENGINE_LOST))
         self._on_lost()
 
-    def submit(
-        self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Arrays | ServingError], None]
-    ) -> Request:
-        """Queue N rows in the engines' process; as `Batcher.submit`.
-
-        Errors: EngineFailed, Rejected, Unavailable.
-        """
+    def submit(self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Request], None]) -> Request:
+        """As `Queue.submit`, in the engines' process."""
         count = len(next(iter(inputs.values())))
         request = Request(graph, inputs, count, caller, finish, time.monotonic())
         if not self._is_ready:
@@ -102,8 +102,8 @@ class EngineLink(LinkEnd):
         _, size = fields(manifest, names_of(mask), count)
         outputs, size = fields(manifest, OUTPUTS[graph.role], count, size)
         entry = _Sent(request, mask, outputs, size)
-        if size > self._arena.size:
-            failure = EngineFailed(f"{count} rows take {size} bytes, a gateway of several has {self._arena.size}")
+        if size > self._pool.size:
+            failure = EngineFailed(f"{count} rows take {size} bytes, a gateway of several has {self._pool.size}")
             asyncio.get_running_loop().call_soon(self._end, request, failure)
             return request
         self._next_number = (self._next_number + 1) & 0xFFFFFFFF
@@ -114,7 +114,7 @@ class EngineLink(LinkEnd):
         return request
 
     def cancel(self, request: Request) -> None:
-        """Give a request up. Its memory is free once the engines say that they have given it up too."""
+        """As `Queue.cancel`; its memory is free once the engines say that they have given it up too."""
         if request.is_ended:
             return
         request.is_ended = True
@@ -127,7 +127,7 @@ class EngineLink(LinkEnd):
             self.send(Kind.CANCEL, CANCEL.pack(number))
 
     def receive(self, kind: Kind, payload: bytes) -> None:
-        """Take a version into the catalogue, or end a request."""
+        """Take a version into the registry, or end a request."""
         if kind is Kind.DONE:
             self._done(*DONE.unpack(payload))
         elif kind is Kind.FAILED:
@@ -143,7 +143,7 @@ class EngineLink(LinkEnd):
         elif kind is Kind.READY:
             self._graphs = {graph: (place, model) for place, (graph, model) in enumerate(graphs_of(self._told))}
             self._told.nothing = payload.decode()
-            self._catalogue.adopt(self._told)
+            self._registry.adopt(self._told)
             self._is_ready = True
             self._on_ready()
 
@@ -154,8 +154,8 @@ class EngineLink(LinkEnd):
             request = entry.request
             if not request.is_ended:
                 try:
-                    entry.offset = self._arena.take(entry.size)
-                except ArenaFull as error:
+                    entry.offset = self._pool.alloc(entry.size)
+                except OutOfSharedMemory as error:
                     self._refuse(number, error)
                     continue
                 if entry.offset is None:
@@ -163,7 +163,7 @@ class EngineLink(LinkEnd):
                 place, model = self._graphs[request.graph]
                 layout, _ = fields(model.manifest, names_of(entry.inputs_mask), request.count)
                 for name, dtype, shape, offset in layout:
-                    self._arena.array(entry.offset + offset, dtype, shape)[...] = request.inputs[name]
+                    self._pool.array(entry.offset + offset, dtype, shape)[...] = request.inputs[name]
                 caller = hash((self._number, request.caller))
                 self.send(
                     Kind.SUBMIT,
@@ -171,7 +171,7 @@ class EngineLink(LinkEnd):
                 )
             self._waiting.popleft()
 
-    def _refuse(self, number: int, error: ArenaFull) -> None:
+    def _refuse(self, number: int, error: OutOfSharedMemory) -> None:
         """End the first request that waits: there is no memory for it."""
         log.error("no shared memory", reason=str(error))
         self._waiting.popleft()
@@ -186,12 +186,11 @@ class EngineLink(LinkEnd):
         request = entry.request
         request.queue_s, request.compute_s, request.batch_size = queue_s, compute_s, batch_size
         assert entry.offset is not None, "it was sent"
-        outputs: Arrays = {}
         if not request.is_ended:
             for name, dtype, shape, offset in entry.outputs:
-                outputs[name] = np.array(self._arena.array(entry.offset + offset, dtype, shape))
+                request.outputs[name] = np.array(self._pool.array(entry.offset + offset, dtype, shape))
         self._pop(number)
-        self._end(request, outputs)
+        self._end(request, None)
 
     def _pop(self, number: int) -> _Sent:
         entry = self._sent.pop(number)
@@ -202,9 +201,10 @@ class EngineLink(LinkEnd):
 
     def _free(self, entry: _Sent) -> None:
         if entry.offset is not None:
-            self._arena.give(entry.offset, entry.size)
+            self._pool.free(entry.offset, entry.size)
 
-    def _end(self, request: Request, outcome: Arrays | ServingError) -> None:
+    def _end(self, request: Request, error: ServingError | None) -> None:
         if not request.is_ended:
             request.is_ended = True
-            request.finish(outcome)
+            request.error = error
+            request.finish(request)

@@ -5,37 +5,36 @@ import asyncio
 import structlog
 
 from figment.v1.model_service_pb2 import GetModelResponse
-from server.arrays import Arrays
-from server.errors import ServingError, Unavailable
+from server.errors import Unavailable
 from server.models.layout import OUTPUTS, fields
-from server.models.registry import Catalogue
-from server.processes.ipc import CANCEL, DONE, FAILED, HELLO, SUBMIT, VERSION, Kind, LinkEnd, graphs_of, names_of
-from server.processes.shared_memory import Arena
+from server.models.registry import ModelRegistry
+from server.processes.ipc import CANCEL, DONE, FAILED, HELLO, SUBMIT, VERSION, Connection, Kind, graphs_of, names_of
+from server.processes.shared_memory import SharedMemoryPool
 from server.scheduling.batcher import Batcher
 from server.scheduling.request import Request
 
 log = structlog.get_logger()
 
 
-class GatewayLinks:
+class EngineServer:
     """The engines' end of all links."""
 
-    def __init__(self, arenas: list[Arena], catalogue: Catalogue, queue: Batcher) -> None:
-        self.arenas = arenas
-        self.catalogue = catalogue
+    def __init__(self, pools: list[SharedMemoryPool], registry: ModelRegistry, queue: Batcher) -> None:
+        self.pools = pools
+        self.registry = registry
         self.queue = queue
-        self.graphs = list(graphs_of(catalogue))
-        self.links: dict[int, _GatewayLink] = {}
+        self.graphs = list(graphs_of(registry))
+        self.links: dict[int, _GatewayConnection] = {}
 
     def new(self) -> asyncio.Protocol:
         """The end of a link that was just accepted."""
-        return _GatewayLink(self)
+        return _GatewayConnection(self)
 
 
-class _GatewayLink(LinkEnd):
+class _GatewayConnection(Connection):
     """The engines' end of the link to one gateway."""
 
-    def __init__(self, links: GatewayLinks) -> None:
+    def __init__(self, links: EngineServer) -> None:
         super().__init__()
         self._links = links
         self._number = -1
@@ -65,29 +64,29 @@ class _GatewayLink(LinkEnd):
             if before:  # its gateway is dead, and its memory is the new one's
                 before.connection_lost(None)
             self._links.links[self._number] = self
-            for name, status, model in self._links.catalogue.versions():
+            for name, status, model in self._links.registry.versions():
                 version = GetModelResponse(versions=[status], engine=model.engine if model else "")
                 version.manifest.name = name
                 if model:
                     version.manifest.CopyFrom(model.manifest)
                 variant = model.variant if model else ""
                 self.send(Kind.VERSION, VERSION.pack(variant.encode()) + version.SerializeToString())
-            self.send(Kind.READY, self._links.catalogue.nothing.encode())
+            self.send(Kind.READY, self._links.registry.nothing.encode())
 
     def _submit(self, number: int, place: int, rows: int, mask: int, offset: int, caller: int) -> None:
-        arena, queue = self._links.arenas[self._number], self._links.queue
+        pool, queue = self._links.pools[self._number], self._links.queue
         graph, model = self._links.graphs[place]
         layout, end = fields(model.manifest, names_of(mask), rows)
-        inputs = {name: arena.array(offset + at, dtype, shape) for name, dtype, shape, at in layout}
+        inputs = {name: pool.array(offset + at, dtype, shape) for name, dtype, shape, at in layout}
         outputs, _ = fields(model.manifest, OUTPUTS[graph.role], rows, end)
 
-        def finish(outcome: Arrays | ServingError) -> None:
-            request = self._requests.pop(number)
-            if isinstance(outcome, Exception):
-                self.send(Kind.FAILED, FAILED.pack(number, isinstance(outcome, Unavailable)) + str(outcome).encode())
+        def finish(request: Request) -> None:
+            del self._requests[number]
+            if error := request.error:
+                self.send(Kind.FAILED, FAILED.pack(number, isinstance(error, Unavailable)) + str(error).encode())
                 return
             for name, dtype, shape, at in outputs:
-                arena.array(offset + at, dtype, shape)[...] = outcome[name]
+                pool.array(offset + at, dtype, shape)[...] = request.outputs[name]
             self.send(Kind.DONE, DONE.pack(number, request.queue_s, request.compute_s, request.batch_size))
 
         self._requests[number] = queue.submit(graph, inputs, caller, finish)

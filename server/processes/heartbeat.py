@@ -15,7 +15,7 @@ STUCK_S = 5.0
 """Silence after which an event loop counts as stuck. Nothing that a server does in its loop takes a tenth of a second."""
 
 
-class Pulse:
+class Heartbeat:
     """Beats in the event loop that starts it.
 
     on_beat   called by each beat

@@ -1,7 +1,7 @@
 """What crosses the link between a gateway's process and the engines' process, and what both of its ends do.
 
-    gateway:  submit() -> inputs into the arena -> SUBMIT ...            ... DONE -> outputs out of the arena -> finish()
-    engines:  SUBMIT -> views of the arena -> Batcher.submit() -> outputs into the arena -> DONE
+    gateway:  submit() -> inputs into the pool -> SUBMIT ...            ... DONE -> outputs out of the pool -> finish()
+    engines:  SUBMIT -> views of the pool -> Batcher.submit() -> outputs into the pool -> DONE
 
 Records go over a socket, arrays through shared memory. A gateway greets with its number and is told all versions of all
 models. When a side vanishes, the other one ends what it shared with it: the engines forget the requests of a dead
@@ -16,7 +16,7 @@ from typing import cast
 
 from server.models.graph import Graph
 from server.models.layout import INPUTS
-from server.models.registry import Catalogue, LoadedModel
+from server.models.registry import LoadedModel, ModelRegistry
 
 _HEAD = struct.Struct("<IB")
 HELLO = struct.Struct("<I")
@@ -39,7 +39,7 @@ class Kind(IntEnum):
     FAILED = 7
 
 
-class LinkEnd(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One end of a link: cuts what comes into records, and sends what one round of the event loop has to say at once."""
 
     def __init__(self) -> None:
@@ -81,9 +81,9 @@ class LinkEnd(asyncio.Protocol):
         self._outgoing.clear()
 
 
-def graphs_of(catalogue: Catalogue) -> list[tuple[Graph, LoadedModel]]:
+def graphs_of(registry: ModelRegistry) -> list[tuple[Graph, LoadedModel]]:
     """All graphs in the order in which both ends count them."""
-    loaded = [model for _, _, model in catalogue.versions() if model]
+    loaded = [model for _, _, model in registry.versions() if model]
     return [(model.graphs[role], model) for model in loaded for role in sorted(model.graphs)]
 
 

@@ -18,7 +18,7 @@ import structlog
 from pydantic import ValidationError
 
 from server.models.load_plan import Version
-from server.processes.status import Word
+from server.processes.status import ProcessStatus
 
 STEADY_S = 5.0
 """A process that lived shorter is started again only after a pause, at most this long."""
@@ -231,27 +231,27 @@ class Process:
         if not line:
             return
         try:
-            word = Word.model_validate_json(line)
+            status = ProcessStatus.model_validate_json(line)
         except ValidationError:
             log.warning("process said what is no word", process=self.name, line=line[:200].decode(errors="replace"))
             return
         self._silent_beats = 0
-        if not word.model_fields_set:
+        if not status.model_fields_set:
             return
         try:
-            self._hear(word)
+            self._hear(status)
         except Exception:
             log.exception("bug: a word was not understood", process=self.name)
 
-    def _hear(self, word: Word) -> None:
-        self.versions = self.versions if word.versions is None else word.versions
-        self.device = word.device or self.device
-        if word.error is not None:
-            self._reason = self._problem = word.error
+    def _hear(self, status: ProcessStatus) -> None:
+        self.versions = self.versions if status.versions is None else status.versions
+        self.device = status.device or self.device
+        if status.error is not None:
+            self._reason = self._problem = status.error
             self.is_ready = False
-        elif word.ready is not None:
-            self.is_ready, self.has_started = word.ready, True
-            self._problem = word.problem or "does not serve"
+        elif status.ready is not None:
+            self.is_ready, self.has_started = status.ready, True
+            self._problem = status.problem or "does not serve"
         self._on_word()
 
     def _forget(self) -> None:

@@ -1,6 +1,6 @@
 """Memory that a gateway's process and the engines' process both see, and who may write where in it.
 
-    take(size) -> offset -> array(offset, ...) on both sides -> give(offset, size)
+    alloc(size) -> offset -> array(offset, ...) on both sides -> free(offset, size)
 
 The gateway owns the map of what is taken; the other side touches only what it was told. Pages that were never taken cost
 nothing, and those that are taken for the first time are there before anybody touches them.
@@ -15,24 +15,24 @@ from math import prod
 import numpy as np
 import numpy.typing as npt
 
-from server.allocation import take_room
+from server.allocation import allocate
 from server.arrays import Array
 from server.errors import CannotStart
 
-ARENA_BYTES = 1 << 30
+POOL_BYTES = 1 << 30
 """Address space for the images of one gateway in flight; no memory until it is used."""
 
 STEP_BYTES = 1 << 20
-"""Memory that the arena grows by."""
+"""Memory that the pool grows by."""
 
 _ALIGNMENT = 64
 
 
-class ArenaFull(Exception):
-    """The machine has no memory for more of an arena."""
+class OutOfSharedMemory(Exception):
+    """The machine has no memory for more of the pool."""
 
 
-def make_shared_file(size: int = ARENA_BYTES) -> int:
+def make_shared_memory(size: int = POOL_BYTES) -> int:
     """A file descriptor of `size` bytes of memory, to be handed down to child processes.
 
     Raises: CannotStart, if there is not even room for its first step.
@@ -41,12 +41,12 @@ def make_shared_file(size: int = ARENA_BYTES) -> int:
     try:
         if hasattr(os, "memfd_create"):
             # Not a file in /dev/shm: containers limit that to 64 MiB by default.
-            descriptor = os.memfd_create("figment-arena")
+            descriptor = os.memfd_create("figment-shared")
         else:
             with tempfile.TemporaryFile() as file:
                 descriptor = os.dup(file.fileno())
         os.truncate(descriptor, size)
-        take_room(descriptor, 0, min(STEP_BYTES, size))
+        allocate(descriptor, 0, min(STEP_BYTES, size))
     except OSError as error:
         if descriptor is not None:
             os.close(descriptor)
@@ -58,7 +58,7 @@ def make_shared_file(size: int = ARENA_BYTES) -> int:
     return descriptor
 
 
-class Arena:
+class SharedMemoryPool:
     """One end of the memory behind a file descriptor, which is to stay open."""
 
     def __init__(self, descriptor: int) -> None:
@@ -69,10 +69,10 @@ class Arena:
         self._there = 0
         """Bytes from the start on that the machine has given."""
 
-    def take(self, size: int) -> int | None:
+    def alloc(self, size: int) -> int | None:
         """The offset of `size` bytes that are nobody else's, the lowest that there is; None if there is none now.
 
-        Raises: ArenaFull, if the machine has no memory for them.
+        Raises: OutOfSharedMemory, if the machine has no memory for them.
         """
         size = _aligned(size)
         for place, (offset, room) in enumerate(self._free):
@@ -85,8 +85,8 @@ class Arena:
                 return offset
         return None
 
-    def give(self, offset: int, size: int) -> None:
-        """Give back what `take` returned for `size`."""
+    def free(self, offset: int, size: int) -> None:
+        """Give back what `alloc` returned for `size`."""
         insort(self._free, (offset, _aligned(size)))
         merged = [self._free[0]]
         for start, room in self._free[1:]:
@@ -106,9 +106,11 @@ class Arena:
         while self._there < end:
             step_end = min(self._there + STEP_BYTES, self.size)
             try:
-                take_room(self._descriptor, self._there, step_end)
+                allocate(self._descriptor, self._there, step_end)
             except OSError as error:
-                raise ArenaFull(f"shared memory cannot grow beyond {self._there} bytes: {error.strerror}") from None
+                raise OutOfSharedMemory(
+                    f"shared memory cannot grow beyond {self._there} bytes: {error.strerror}"
+                ) from None
             self._there = step_end
 
 

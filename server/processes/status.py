@@ -5,7 +5,7 @@ from pydantic import BaseModel
 from server.models.load_plan import Version
 
 
-class Word(BaseModel, frozen=True, extra="forbid", strict=True):
+class ProcessStatus(BaseModel, frozen=True, extra="forbid", strict=True):
     """What a process says of itself; a word that says nothing is a sign of life.
 
     ready      whether it serves

@@ -23,12 +23,12 @@ import structlog
 
 from server.addresses import bound, joined, split, unavailable
 from server.errors import CannotStart
-from server.models.folder import look, tell_strays
-from server.models.load_plan import Order
-from server.processes.heartbeat import Pulse
+from server.models.folder import log_strays, look
+from server.models.load_plan import LoadPlan
+from server.processes.heartbeat import Heartbeat
 from server.processes.process import Process
 from server.processes.scratch import Scratch
-from server.processes.shared_memory import make_shared_file
+from server.processes.shared_memory import make_shared_memory
 from server.runtime.devices import devices
 from server.settings import ServerSettings
 from server.telemetry.gpus import gpu_reader
@@ -59,7 +59,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._is_stopping = False
         self._has_served = False
-        self._pulse = Pulse(self._beat)
+        self._heartbeat = Heartbeat(self._beat)
 
     async def start(self) -> None:
         """Start all processes; returns when the server is ready, or knows why it is not.
@@ -68,8 +68,8 @@ class Supervisor:
         """
         is_on_cpu = devices(self.settings.device) == ["cpu"]
         found = await asyncio.to_thread(look, self.settings.models)
-        tell_strays(found)
-        self._order = Order.first(found)
+        log_strays(found)
+        self._order = LoadPlan.first(found)
         self._scratch = Scratch.make()
         self._held.callback(self._scratch.close)
         registry = registry_of_processes(self._scratch.path)
@@ -78,8 +78,8 @@ class Supervisor:
         self.metrics_address = page.listen(self.settings.metrics_address)
         self._held.callback(page.stop)
         self.address = self._reserve_port()
-        self._pulse.start()
-        self._held.callback(self._pulse.stop)
+        self._heartbeat.start()
+        self._held.callback(self._heartbeat.stop)
         if self.settings.engines == "own" or (self.settings.engines == "auto" and is_on_cpu):
             for number in range(self.settings.gateways):
                 self.gateways.append(self._spawn("alone", f"gateway-{number}", self._share()))
@@ -128,7 +128,7 @@ class Supervisor:
             return "draining"
         if len(self.gateways) < self.settings.gateways:
             return "starting"
-        return self._pulse.problem() or "; ".join(
+        return self._heartbeat.problem() or "; ".join(
             dict.fromkeys(child.problem for child in self._children if child.problem)
         )
 
@@ -168,15 +168,15 @@ class Supervisor:
             problem = f"engines: shared: no socket can be made at {path}: {error}"
             raise CannotStart(f"{problem}: TMPDIR names another folder, of a short name") from None
         listener.listen(2 * self.settings.gateways)
-        arenas = []
+        pools = []
         for _ in range(self.settings.gateways):
-            arenas.append(make_shared_file())
-            self._held.callback(os.close, arenas[-1])
-        files = [listener.fileno(), *arenas]
+            pools.append(make_shared_memory())
+            self._held.callback(os.close, pools[-1])
+        files = [listener.fileno(), *pools]
         self.engines = self._spawn("engines", "engines", self.settings, *map(str, files), files=files)
-        for number, arena in enumerate(arenas):
-            arguments = (str(number), path, str(arena))
-            self.gateways.append(self._spawn("gateway", f"gateway-{number}", self._share(), *arguments, files=[arena]))
+        for number, pool in enumerate(pools):
+            arguments = (str(number), path, str(pool))
+            self.gateways.append(self._spawn("gateway", f"gateway-{number}", self._share(), *arguments, files=[pool]))
 
     def _spawn(
         self, role: str, name: str, settings: ServerSettings, *arguments: str, files: Sequence[int] = ()

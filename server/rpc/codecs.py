@@ -1,4 +1,4 @@
-"""Pictures of replies: images (N, H, W, C) uint8 -> encode -> parts of an ImageBatch.
+"""Image formats of replies: images (N, H, W, C) uint8 -> parts of an ImageBatch.
 
 Knows Pillow and the messages, nothing of models.
 """
@@ -12,13 +12,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from figment.v1.images_pb2 import ImageBatch, ImageFormat
-from server.errors import InvalidArgument
-from server.rpc.protobuf_parts import Parts, head, nested
+from server.rpc.protobuf_parts import Parts, header, nested
 
 Images = npt.NDArray[np.uint8]
 
 RAW = ImageFormat.IMAGE_FORMAT_RAW
-_FORMATS = frozenset(ImageFormat.values())
 _ENCODERS: dict[int, tuple[str, dict[str, object]]] = {
     ImageFormat.IMAGE_FORMAT_PNG: ("PNG", {}),
     ImageFormat.IMAGE_FORMAT_JPEG: ("JPEG", {"quality": 95}),
@@ -26,32 +24,20 @@ _ENCODERS: dict[int, tuple[str, dict[str, object]]] = {
 }
 
 
-def check_format(image_format: int) -> int:
-    """The format of a reply; UNSPECIFIED becomes RAW.
-
-    Raises: InvalidArgument.
-    """
-    if image_format not in _FORMATS:
-        raise InvalidArgument("format", f"got {image_format}, allowed are {', '.join(ImageFormat.keys())}")
-    return image_format or RAW
-
-
 def encode(images: Images, image_format: int) -> Parts:
-    """images: (N, H, W, C) uint8. Returns an ImageBatch of them in a checked `image_format`."""
-    if image_format == RAW:
-        return [_raw_head(images.shape), images.reshape(-1).data]
+    """images: (N, H, W, C) uint8. Returns an ImageBatch of them as files of a checked `image_format`, not RAW."""
     files: list[Parts] = [[_encode_one(image, image_format)] for image in images]
-    return nested(_described(images.shape, image_format), "data", *files)
+    return nested(_image_batch(images.shape, image_format), "data", *files)
 
 
 @lru_cache(maxsize=4096)
-def _raw_head(shape: tuple[int, ...]) -> bytes:
+def raw_header(shape: tuple[int, ...]) -> bytes:
     """Everything of a RAW ImageBatch before its pixels: the same for all images of a shape."""
-    batch = _described(shape, RAW)
-    return batch.SerializeToString() + head(batch, "data", math.prod(shape))
+    batch = _image_batch(shape, RAW)
+    return batch.SerializeToString() + header(batch.DESCRIPTOR, "data", math.prod(shape))
 
 
-def _described(shape: tuple[int, ...], image_format: int) -> ImageBatch:
+def _image_batch(shape: tuple[int, ...], image_format: int) -> ImageBatch:
     count, height, width, channels = shape
     return ImageBatch(
         format=ImageFormat.ValueType(image_format), count=count, height=height, width=width, channels=channels

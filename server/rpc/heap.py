@@ -22,18 +22,16 @@ def trim() -> None:
 
 
 class Heap:
-    """Trims the heap some time after much has been received; belongs to the event loop."""
+    """Trims the heap some time after it was asked to; belongs to the event loop."""
 
     def __init__(self, is_in_use: Callable[[], bool], trim: Callable[[], None] = trim) -> None:
         self._is_in_use = is_in_use
         self._trim = trim
-        self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def count(self, received_bytes: int) -> None:
-        """Note that this much was received."""
-        self._bytes += received_bytes
-        if self._bytes >= MUCH_BYTES and not self._timer:
+    def trim_later(self) -> None:
+        """Trim once what was received is not in use any more."""
+        if not self._timer:
             self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._look)
 
     def _look(self) -> None:
@@ -42,5 +40,4 @@ class Heap:
             self._timer = loop.call_later(SETTLE_S, self._look)
             return
         self._timer = None
-        self._bytes = 0
         loop.run_in_executor(None, self._trim)

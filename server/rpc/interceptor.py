@@ -11,7 +11,7 @@ import inspect
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
@@ -23,13 +23,12 @@ from google.rpc.status_pb2 import Status
 from grpc import StatusCode, aio
 
 from server.errors import InvalidArgument, ServingError
-from server.rpc.heap import Heap
 from server.rpc.receiving import Receipt, Receiving
 from server.rpc.resets import Resets
 from server.rpc.validation import images_of
-from server.telemetry.metrics import Metrics, size_of
-from server.telemetry.request_context import request_id, serve_request
-from server.telemetry.tracing import Metadata, Traces, serve
+from server.telemetry.metrics import SMALL_IMAGES, Metrics
+from server.telemetry.request_context import request_id
+from server.telemetry.tracing import Metadata, Tracer, current_trace
 
 REQUEST_ID = "x-request-id"
 _ALLOWED_ID = re.compile(r"[\x21-\x7e]{1,128}")
@@ -46,7 +45,7 @@ Message = TypeVar("Message")
 log = structlog.get_logger()
 
 
-class Calls:
+class Interceptor:
     """Adds services to a server, with every method that is one coroutine observed.
 
     Those that write a stream for one message, as health's Watch, are left alone. Messages are read and parsed inside the
@@ -57,17 +56,16 @@ class Calls:
     def __init__(
         self,
         metrics: Metrics,
-        traces: Traces,
-        model_label: Callable[[str], str],
+        tracer: Tracer | None,
+        model_names: Container[str],
         receiving: Receiving,
         resets: Resets,
     ) -> None:
         self._receiving = receiving
-        self._heap = Heap(lambda: receiving.is_busy)
         self._resets = resets
         self._metrics = metrics
-        self._traces = traces
-        self._model_label = model_label
+        self._tracer = tracer
+        self._model_names = model_names
         self.running = 0
         """Observed calls in progress."""
         self._idle = asyncio.Event()
@@ -101,15 +99,15 @@ class Calls:
             started_s = time.monotonic()
             metadata = context.invocation_metadata() or ()
             own_id = _id_of(metadata)
-            serve_request(own_id)
+            request_id.set(own_id)
             context.set_trailing_metadata(((REQUEST_ID, own_id),))
             code = StatusCode.OK
             status: Status | None = None
             # Streams observe each of their requests themselves.
             model: str | None = None
             images = 0
-            trace = self._traces.begin(f"{service}/{method}", metadata)
-            serve(trace)
+            trace = self._tracer.begin(f"{service}/{method}", metadata) if self._tracer else None
+            current_trace.set(trace)
             self.running += 1
             self._idle.clear()
             try:
@@ -117,7 +115,7 @@ class Calls:
                     if parse:
                         request = parsed(parse, await self._read(receipt, context))
                         if hasattr(request, "model"):
-                            model, images = self._model_label(request.model), images_of(request)
+                            model, images = label_of(request.model, self._model_names), images_of(request)
                     return await run(request, context)
             except ServingError as error:
                 code = error.code
@@ -136,19 +134,19 @@ class Calls:
                     self._resets.count(context.peer())
                 if model is not None:
                     reason = "deadline" if code is StatusCode.DEADLINE_EXCEEDED else "client"
-                    self._metrics.cancelled.labels(model, reason).inc()
+                    self._metrics.cancelled.labels(model, reason).inc(1)
                 raise
             finally:
                 self.running -= 1
                 if not self.running:
                     self._idle.set()
                 seconds = time.monotonic() - started_s
-                self._metrics.rpcs_handled.labels(service, method, code.name).inc()
+                self._metrics.rpcs_handled.labels(service, method, code.name).inc(1)
                 who = own_id, trace.id if trace else ""
-                self._metrics.rpc_seconds.labels(service, method).observe(seconds, *who)
+                self._metrics.rpc_seconds.labels(service, method).observe_request((seconds, *who))
                 if model is not None:
                     labels = (model, method, code.name, size_of(images))
-                    self._metrics.request_seconds.labels(*labels).observe(seconds, *who)
+                    self._metrics.request_seconds.labels(*labels).observe_request((seconds, *who))
                 if trace:
                     facts: dict[str, str | int] = {"request_id": own_id}
                     if model is not None:
@@ -172,13 +170,17 @@ class Calls:
                 )
             return content
 
-        received_bytes = self._receiving.message_bytes  # of one that is given up nobody knows
-        try:
-            content = await receipt.read(read)
-            received_bytes = len(content)
-            return content
-        finally:
-            self._heap.count(received_bytes)
+        return await receipt.read(read)
+
+
+def label_of(model: str, model_names: Container[str]) -> str:
+    """The name of a model as a metric's label: closed, so unknown names are one value."""
+    return model if model in model_names else "unknown"
+
+
+def size_of(images: int) -> str:
+    """The label `size` of a request for so many images."""
+    return "small" if images <= SMALL_IMAGES else "large"
 
 
 def parsed(parse: Callable[[bytes], Message], content: bytes) -> Message:
@@ -204,7 +206,7 @@ def _as_code(code: object) -> StatusCode:
 
 
 async def _abort(context: Context, status: Status, code: StatusCode) -> None:
-    trailers = (("grpc-status-details-bin", status.SerializeToString()), (REQUEST_ID, request_id()))
+    trailers = (("grpc-status-details-bin", status.SerializeToString()), (REQUEST_ID, request_id.get()))
     await context.abort(code, status.message, trailers)
 
 

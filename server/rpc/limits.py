@@ -3,6 +3,8 @@
 Knows the settings and byte sizes, not requests.
 """
 
+from functools import cache
+
 from figment.v1.model_service_pb2 import Limits as LimitsMessage
 from server.settings import LimitSettings
 
@@ -13,8 +15,9 @@ class Limits:
     def __init__(self, settings: LimitSettings, max_batch: int) -> None:
         self._settings = settings
         self._max_batch = max_batch
+        self.unary_images = cache(self._unary_images)
 
-    def unary_images(self, row_bytes: int) -> int:
+    def _unary_images(self, row_bytes: int) -> int:
         """Images of a unary request whose reply takes `row_bytes` for each; one is allowed whatever its size."""
         settings = self._settings
         return max(1, min(settings.unary_images, self._queue_images, settings.unary_bytes // row_bytes))

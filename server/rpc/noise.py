@@ -54,5 +54,4 @@ class Sampler:
 
 def truncate(noise: npt.NDArray[np.float32], latent_dim: int, truncation: float) -> None:
     """Multiply the latent's part of noise (N, noise_dim) by `truncation`, in place."""
-    if truncation != 1:
-        noise[:, :latent_dim] *= np.float32(truncation)
+    noise[:, :latent_dim] *= np.float32(truncation)

@@ -7,13 +7,16 @@ length (Protocol Buffers, Encoding). So the small fields are serialised by proto
 them; only the join copies it.
 """
 
-from functools import cache
+from functools import lru_cache
 
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 Parts = list[bytes | memoryview]
 """A serialised message in pieces."""
+
+joined = b"".join
+"""Parts of a message -> the serialised message."""
 
 _LENGTH_DELIMITED = 2
 
@@ -22,29 +25,18 @@ def nested(message: Message, field: str, *contents: Parts) -> Parts:
     """`message` with `contents` as the entries of its empty bytes or message field `field`."""
     parts: Parts = [message.SerializeToString()]
     for content in contents:
-        parts.append(head(message, field, sum(map(len, content))))
+        parts.append(header(message.DESCRIPTOR, field, sum(map(len, content))))
         parts.extend(content)
     return parts
 
 
-def head(message: Message, field: str, size: int) -> bytes:
-    """What stands before an entry of `size` bytes in the bytes or message field `field`."""
-    return _tag(message.DESCRIPTOR, field) + _varint(size)
-
-
-def joined(parts: Parts) -> bytes:
-    """The serialised message."""
-    return b"".join(parts)
-
-
-@cache
-def _tag(kind: Descriptor, field: str) -> bytes:
-    return _varint(kind.fields_by_name[field].number << 3 | _LENGTH_DELIMITED)
+@lru_cache(maxsize=4096)
+def header(kind: Descriptor, field: str, size: int) -> bytes:
+    """What stands before an entry of `size` bytes in the bytes or message field `field` of a `kind` of message."""
+    return _varint(kind.fields_by_name[field].number << 3 | _LENGTH_DELIMITED) + _varint(size)
 
 
 def _varint(number: int) -> bytes:
-    if number < 0x80:
-        return bytes((number,))
     digits = bytearray()
     while number > 0x7F:
         digits.append(number & 0x7F | 0x80)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from server.errors import Expired, Rejected
+from server.rpc.heap import MUCH_BYTES, Heap
 
 GIVE_WAY_S = 1.0
 """Seconds that a message has to come where others wait for its room."""
@@ -37,6 +38,8 @@ class Receiving:
         self._coming: OrderedDict[Receipt, float] = OrderedDict()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
+        self._heap = Heap(lambda: self.is_busy)
+        self._untrimmed_bytes = 0
 
     @property
     def is_busy(self) -> bool:
@@ -71,9 +74,13 @@ class Receiving:
         if not self._timer:
             self._set_timer(self._coming[receipt])
 
-    def end(self, receipt: "Receipt") -> None:
-        """A message is here, or will not come."""
+    def end(self, receipt: "Receipt", received_bytes: int) -> None:
+        """Note that a message is here, or will not come."""
         self._coming.pop(receipt, None)
+        self._untrimmed_bytes += received_bytes
+        if self._untrimmed_bytes >= MUCH_BYTES:
+            self._untrimmed_bytes = 0
+            self._heap.trim_later()
 
     def change(self, connection: str, more_bytes: int) -> None:
         """Count bytes in, or out, and let those in who wait."""
@@ -151,10 +158,11 @@ class Receipt:
         """What `read` returns, once there is room for it. Raises: Expired, Rejected, if it does not come in time."""
         receiving = self._receiving
         await receiving.begin(self)
-        self._held_bytes = receiving.message_bytes
+        self._held_bytes = received_bytes = receiving.message_bytes  # of one that is given up nobody knows
         try:
             async with self._time:
                 content = await read()
+            received_bytes = len(content)
         except TimeoutError:
             if self._is_wanted:
                 raise Rejected(
@@ -163,7 +171,7 @@ class Receipt:
                 ) from None
             raise Expired(f"message: it did not come within {receiving.message_s:g} s") from None
         finally:
-            receiving.end(self)
+            receiving.end(self, received_bytes)
         self._hold(len(content))
         return content
 

@@ -83,7 +83,7 @@ async def decode(batch: ImageBatch, manifest: Manifest) -> Images:
     if batch.format == RAW:
         return np.frombuffer(batch.data[0], np.uint8).reshape(batch.count, *shape)
     images = np.empty((len(batch.data), *shape), np.uint8)
-    for numbers in _turns(batch, shape[0] * shape[1]):
+    for numbers in _fair_queue(batch, shape[0] * shape[1]):
         # Whoever is cancelled ends here, and with a turn of each caller's at a time in the threads nobody waits long.
         await asyncio.to_thread(_decode_some, batch, numbers, manifest, images)
     return images
@@ -117,7 +117,7 @@ class Room:
             self._held_bytes -= held_bytes
 
 
-def _turns(batch: ImageBatch, pixels: int) -> Iterator[range]:
+def _fair_queue(batch: ImageBatch, pixels: int) -> Iterator[range]:
     """The numbers of all pictures, in order, as many in one range as a turn takes, at least one."""
     start, cost = 0, 0
     for number, file in enumerate(batch.data):

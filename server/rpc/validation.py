@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from figment.v1.image_service_pb2 import Endpoint, GenerateRequest, InterpolateRequest, InterpolationMethod
-from figment.v1.images_pb2 import LatentBatch
+from figment.v1.images_pb2 import ImageFormat, LatentBatch
 from server.errors import FailedPrecondition, InvalidArgument
 from server.models.registry import LoadedModel
-from server.rpc.codecs import check_format
 from server.rpc.noise import draw_seed
 
 Latents = npt.NDArray[np.float32]
@@ -22,10 +21,12 @@ Labels = npt.NDArray[np.int64]
 
 INDEX_LIMIT = 2**64
 
+FORMATS = frozenset(ImageFormat.values())
+
 
 @dataclass(frozen=True)
-class Drawing:
-    """Images first_index to first_index + count - 1 of a seed."""
+class GenerateParams:
+    """Images first_index to first_index + count - 1 of a seed, to be drawn by a model."""
 
     model: LoadedModel
     seed: int
@@ -36,7 +37,7 @@ class Drawing:
     image_format: int
 
 
-def drawing(request: GenerateRequest, model: LoadedModel, limit: int, beyond: str) -> Drawing:
+def generate_params(request: GenerateRequest, model: LoadedModel, limit: int, beyond: str) -> GenerateParams:
     """Check a GenerateRequest; `beyond` is the advice to those who ask for more than `limit` images."""
     if not 1 <= request.count <= limit:
         raise InvalidArgument(
@@ -55,7 +56,14 @@ def drawing(request: GenerateRequest, model: LoadedModel, limit: int, beyond: st
         _check_labels("label", [label], model)
     seed = request.seed if request.HasField("seed") else draw_seed()
     image_format = check_format(request.format)
-    return Drawing(model, seed, request.first_index, request.count, label, truncation, image_format)
+    return GenerateParams(model, seed, request.first_index, request.count, label, truncation, image_format)
+
+
+def check_format(image_format: int) -> int:
+    """The format of a reply; UNSPECIFIED becomes RAW."""
+    if image_format not in FORMATS:
+        raise InvalidArgument("format", f"got {image_format}, allowed are {', '.join(ImageFormat.keys())}")
+    return image_format or ImageFormat.IMAGE_FORMAT_RAW
 
 
 def images_of(message: Any) -> int:

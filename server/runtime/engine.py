@@ -1,6 +1,6 @@
 """The engine: one device and the graphs that it can run.
 
-    bundle -> load() -> sessions, checked and warm         pieces of inputs -> run() -> outputs (N, ...)
+    bundle -> load() -> graphs, checked and warm         pieces of inputs -> graphs[name].run() -> outputs (N, ...)
 
 On CUDA one worker thread owns the device. On a CPU each worker is one core: a run of a small graph by two threads takes
 as long as by one and costs 1.4 times as much, while two runs side by side take no longer than one.
@@ -8,8 +8,8 @@ Knows numpy, not gRPC and not whose rows it computes.
 """
 
 import hashlib
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,17 +18,23 @@ from server.errors import BundleRefused
 from server.models.bundle import Bundle
 from server.models.graph import Graph
 from server.models.variants import files_of
-from server.runtime.self_test import check_golden
+from server.runtime.self_test import self_test
 from server.runtime.sessions import VERSION, Device, Sessions, load
-from server.scheduling.batch_cost import Costs, measure
-from server.scheduling.batcher import Run
+from server.scheduling.batch_cost import BatchCost, measure
 
 WARM_UP_S = 0.1
 """Seconds for measuring the batch sizes of one graph, beyond the first run of each."""
 
 
+class LoadedGraph(NamedTuple):
+    """One graph that was checked and is warm: how to run it, from any thread, and what runs of it cost."""
+
+    run: Callable[[Sequence[Arrays]], tuple[Arrays, int]]
+    cost: BatchCost
+
+
 class Engine:
-    """Sessions of one device; `run` may be called from `workers` threads at a time.
+    """The graphs of one device, which may be run from `workers` threads at a time.
 
     device            "cpu" or "cuda:<number>"
     threads           CPU threads of all runs together
@@ -56,8 +62,7 @@ class Engine:
         self._place = Device(device, threads_per_run, padded, cuda_graphs)
         self.provider = self._place.provider
         self.workers = max(1, threads // threads_per_run) if device == "cpu" else 1
-        self._sessions: dict[Graph, Sessions] = {}
-        self._costs: dict[Graph, Costs] = {}
+        self.graphs: dict[Graph, LoadedGraph] = {}
 
     def load(self, bundle: Bundle) -> None:
         """Load, check and warm the graphs of `bundle`.
@@ -68,7 +73,7 @@ class Engine:
         """
         manifest = bundle.manifest
         sessions = {role: load(role, content, manifest, self._place) for role, content in bundle.graphs.items()}
-        inputs = check_golden(sessions, bundle, self._steps[-1])
+        inputs = self_test(sessions, bundle, self._steps[-1])
         try:
             costs = {role: self._measure(sessions[role], inputs[role]) for role in sessions}
         except Exception as error:  # onnxruntime's own exceptions share no base class
@@ -76,8 +81,7 @@ class Engine:
         engine = self.fingerprint(bundle)
         for role in sessions:
             graph = Graph(manifest.name, manifest.version, role, engine)
-            self._costs[graph] = costs[role]
-            self._sessions[graph] = sessions[role]
+            self.graphs[graph] = LoadedGraph(sessions[role].run, costs[role])
 
     def fingerprint(self, bundle: Bundle) -> str:
         """Short name of everything that decides an image's bytes besides the request."""
@@ -89,21 +93,7 @@ class Engine:
         facts = [*hashes, drawn, bundle.variant, self.provider, VERSION, str(self._place.sizes)]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
 
-    def enough(self, graph: Graph) -> int:
-        """Rows that are worth a run even if more are about to come."""
-        return self._costs[graph].enough
-
-    def rows(self, graph: Graph, waiting: int, idle: int) -> int:
-        """How many of the rows that wait to run now, while `idle` more workers have nothing to do."""
-        return self._costs[graph].rows(waiting, idle)
-
-    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
-        """Run `graph` on the rows of all pieces, in order."""
-        started_s = time.monotonic()
-        outputs, padding = self._sessions[graph].run(pieces)
-        return Run(outputs, padding, started_s, time.monotonic() - started_s)
-
-    def _measure(self, sessions: Sessions, inputs: Arrays) -> Costs:
+    def _measure(self, sessions: Sessions, inputs: Arrays) -> BatchCost:
         """Warm a graph at every batch size, the largest first where memory is kept, and time it."""
 
         def run(size: int) -> None:

@@ -2,7 +2,7 @@
 
     settings, order -> an Engine for each device -> load_all() -> worker threads take from one Batcher
 
-Everything that a gateway asks for by name, it finds in the catalogue; everything it wants run, it submits to the queue.
+Everything that a gateway asks for by name, it finds in the registry; everything it wants run, it submits to the queue.
 """
 
 import asyncio
@@ -10,14 +10,14 @@ import platform
 from importlib.metadata import version
 
 from server.errors import DeviceMissing
-from server.models.load_plan import Order
-from server.models.registry import Catalogue
+from server.models.load_plan import LoadPlan
+from server.models.registry import ModelRegistry
 from server.runtime.devices import devices, usable_cpus
 from server.runtime.engine import Engine
 from server.runtime.loading import load_all
 from server.runtime.sessions import VERSION
 from server.scheduling.batcher import Batcher
-from server.scheduling.fair_queue import Turns
+from server.scheduling.fair_queue import FairQueue
 from server.settings import ServerSettings
 from server.telemetry.metrics import Metrics
 
@@ -41,14 +41,14 @@ class Engines:
             for name in names
         ]
         self.device = ",".join(names)
-        self.catalogue = Catalogue()
-        self.queue = Batcher(metrics, Turns(settings.shares))
+        self.registry = ModelRegistry()
+        self.queue = Batcher(metrics, FairQueue(settings.shares))
 
-    async def start(self, order: Order) -> None:
+    async def start(self, order: LoadPlan) -> None:
         """Load the models, then run what is submitted. Raises: CannotStart, if what was served before cannot be."""
         settings = self._settings
         await asyncio.to_thread(
-            load_all, settings.models, order, settings.variant, self._engines, self.catalogue, self._metrics
+            load_all, settings.models, order, settings.variant, self._engines, self.registry, self._metrics
         )
         self._metrics.build_info.labels(version("figment"), platform.python_version(), VERSION).set(1)
         for engine in self._engines:

@@ -1,6 +1,6 @@
 """Load the versions of a folder of models into the engines.
 
-    order -> [version folder -> read_bundle -> engine.load -> LoadedModel | reason] ... -> catalogue
+    order -> [version folder -> read_bundle -> engine.load -> LoadedModel | reason] ... -> registry
 
 A version that cannot be loaded is kept with its reason; the others are served.
 """
@@ -13,8 +13,8 @@ import structlog
 from figment.v1.model_service_pb2 import VersionState, VersionStatus
 from server.errors import BundleRefused, CannotStart
 from server.models.bundle import read_bundle
-from server.models.load_plan import Order, Version
-from server.models.registry import Catalogue, LoadedModel
+from server.models.load_plan import LoadPlan, Version
+from server.models.registry import LoadedModel, ModelRegistry
 from server.runtime.engine import Engine
 from server.settings import Choice
 from server.telemetry.metrics import Metrics
@@ -23,17 +23,17 @@ log = structlog.get_logger()
 
 
 def load_all(
-    folder: Path, order: Order, variant: Choice, engines: Sequence[Engine], catalogue: Catalogue, metrics: Metrics
+    folder: Path, order: LoadPlan, variant: Choice, engines: Sequence[Engine], registry: ModelRegistry, metrics: Metrics
 ) -> None:
-    """Load all versions, each as the variant asked for, then open the catalogue. Blocks; for a thread.
+    """Load all versions, each as the variant asked for, then open the registry. Blocks; for a thread.
 
     Raises: CannotStart, if what was served before cannot be.
     """
     lost: list[str] = []
-    catalogue.nothing = order.nothing
+    registry.nothing = order.nothing
     for asked in order.versions:
         name, version = asked.name, asked.version
-        catalogue.put(name, VersionStatus(version=version, state=VersionState.VERSION_STATE_LOADING))
+        registry.put(name, VersionStatus(version=version, state=VersionState.VERSION_STATE_LOADING))
         try:
             model, reason = _load(folder / name / version, asked, variant, engines), ""
         except BundleRefused as error:
@@ -57,19 +57,19 @@ def load_all(
             if asked.engine:
                 lost.append(f"{name} {version}: {reason}")
         state = VersionState.VERSION_STATE_READY if model else VersionState.VERSION_STATE_FAILED
-        catalogue.put(name, VersionStatus(version=version, state=state, reason=reason), model)
+        registry.put(name, VersionStatus(version=version, state=state, reason=reason), model)
         metrics.model_ready.labels(name, version).set(model is not None)
-        metrics.model_loads.labels(name, "ok" if model else "failed").inc()
-    if order.is_again and (lost or catalogue.problem()):
-        raise CannotStart(f"cannot serve what this server serves: {'; '.join(lost) or catalogue.problem()}")
-    catalogue.open()
+        metrics.model_loads.labels(name, "ok" if model else "failed").inc(1)
+    if order.is_again and (lost or registry.problem()):
+        raise CannotStart(f"cannot serve what this server serves: {'; '.join(lost) or registry.problem()}")
+    registry.open()
 
 
-def loaded(catalogue: Catalogue) -> tuple[Version, ...]:
-    """What a catalogue holds, as others are told to load it."""
+def loaded(registry: ModelRegistry) -> tuple[Version, ...]:
+    """What a registry holds, as others are told to load it."""
     return tuple(
         Version(name=name, version=status.version, engine=model.engine if model else "", refusal=status.reason)
-        for name, status, model in catalogue.versions()
+        for name, status, model in registry.versions()
     )
 
 

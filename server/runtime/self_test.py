@@ -12,7 +12,7 @@ from server.models.bundle import Bundle
 from server.runtime.sessions import Sessions
 
 
-def check_golden(sessions: dict[str, Sessions], bundle: Bundle, max_size: int) -> dict[str, Arrays]:
+def self_test(sessions: dict[str, Sessions], bundle: Bundle, max_size: int) -> dict[str, Arrays]:
     """Run every role, in batches of at most `max_size`, on the golden noise and what follows from it.
 
     Returns the inputs of each role.

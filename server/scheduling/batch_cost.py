@@ -1,6 +1,6 @@
 """What a run of each size costs, measured once, and how many rows to run by it.
 
-    measure() -> Costs -> rows(waiting, idle)
+    measure() -> BatchCost -> choose_batch_size(waiting, idle)
 
 A larger batch is only better while it lowers the cost of a row: past that it makes everybody wait for nothing.
 """
@@ -8,6 +8,7 @@ A larger batch is only better while it lowers the cost of a row: past that it ma
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 OVERHEAD_S = 0.001
 """What a run costs beside the engine: forming the batch, handing the interpreter over, waking the event loop. It is some
@@ -16,14 +17,14 @@ OVERHEAD_S = 0.001
 ROUNDS = 5
 """How often each size is timed at most: other work on the machine makes a run slower, never faster."""
 
-WORTH = 0.99
+NEARLY_BEST = 0.99
 """Part of the best rate of rows that is as good as the best, if it takes a smaller batch."""
 
-WORTH_ENOUGH = 0.8
+GOOD_ENOUGH = 0.8
 """The same where there is something to gain from a smaller batch."""
 
 
-class Costs:
+class BatchCost:
     """Seconds of a run by its number of rows.
 
     sizes      sizes measured, ascending; the last is the largest batch
@@ -34,30 +35,10 @@ class Costs:
         self._is_padded = is_padded
         self._sizes = list(sizes)
         self._seconds = list(seconds)
-        self._known: dict[tuple[int, float], list[int]] = {}
-        self.enough = min(self._good(self._sizes[-1], WORTH_ENOUGH))
+        # Asked for each batch; few numbers of rows wait again and again.
+        self.choose_batch_size = lru_cache(maxsize=4096)(self._choose_batch_size)
+        self.preferred_batch = min(self._sizes_of_rate(self._sizes[-1], GOOD_ENOUGH))
         """Rows that are worth a run even if more are about to come, or other workers have nothing to do."""
-
-    def rows(self, waiting: int, idle: int) -> int:
-        """Rows to run now of `waiting`, so that few wait long and no work is wasted; padding counts as work.
-
-        While `idle` other workers could help, they get equal parts of what is worth to be divided.
-        """
-        if idle:
-            part = max(-(-waiting // (idle + 1)), self.enough)
-            return max(self._good(min(waiting, part), WORTH))
-        return min(self._good(waiting, WORTH))
-
-    def _good(self, waiting: int, worth: float) -> list[int]:
-        """Numbers of rows, at most `waiting`, that have `worth` of the best rate."""
-        waiting = min(waiting, self._sizes[-1])
-        key = waiting, worth
-        if key not in self._known:
-            candidates = [*(size for size in self._sizes if size < waiting), waiting]
-            rates = {rows: rows / (self.seconds(rows) + OVERHEAD_S) for rows in candidates}
-            best = max(rates.values())
-            self._known[key] = [rows for rows, rate in rates.items() if rate >= worth * best]
-        return self._known[key]
 
     def seconds(self, rows: int) -> float:
         """What a run of `rows` rows, at most the largest batch, takes; between measured sizes in proportion."""
@@ -68,8 +49,26 @@ class Costs:
         part = (rows - low) / (high - low)
         return (1 - part) * self._seconds[place - 1] + part * self._seconds[place]
 
+    def _choose_batch_size(self, waiting: int, idle: int) -> int:
+        """Rows to run now of `waiting`, so that few wait long and no work is wasted; padding counts as work.
 
-def measure(run: Callable[[int], object], sizes: Sequence[int], *, is_padded: bool, budget_s: float) -> Costs:
+        While `idle` other workers could help, they get equal parts of what is worth to be divided.
+        """
+        if idle:
+            part = max(-(-waiting // (idle + 1)), self.preferred_batch)
+            return max(self._sizes_of_rate(min(waiting, part), NEARLY_BEST))
+        return min(self._sizes_of_rate(waiting, NEARLY_BEST))
+
+    def _sizes_of_rate(self, waiting: int, part_of_best: float) -> list[int]:
+        """Numbers of rows, at most `waiting`, that have this part of the best rate."""
+        waiting = min(waiting, self._sizes[-1])
+        sizes = [*(size for size in self._sizes if size < waiting), waiting]
+        rates = {rows: rows / (self.seconds(rows) + OVERHEAD_S) for rows in sizes}
+        best = max(rates.values())
+        return [rows for rows, rate in rates.items() if rate >= part_of_best * best]
+
+
+def measure(run: Callable[[int], object], sizes: Sequence[int], *, is_padded: bool, budget_s: float) -> BatchCost:
     """Time `run(size)` for each of `sizes`, ascending, in rounds until `budget_s` seconds are over; the quickest counts.
 
     Sizes that even the first round has no time for are taken to cost what the largest measured one does, row by row.
@@ -83,7 +82,7 @@ def measure(run: Callable[[int], object], sizes: Sequence[int], *, is_padded: bo
         for place, size in enumerate(sizes):
             if time.monotonic() + seconds[place] < until_s:
                 seconds[place] = min(seconds[place], _timed(run, size))
-    return Costs(sizes, seconds, is_padded=is_padded)
+    return BatchCost(sizes, seconds, is_padded=is_padded)
 
 
 def _timed(run: Callable[[int], object], size: int) -> float:

@@ -1,6 +1,6 @@
 """Group waiting rows into batches and hand each request its own.
 
-    event loop: submit() -> Turns          worker thread: Turns -> batch -> engine.run()          event loop: finish()
+    event loop: submit() -> FairQueue     worker thread: _take() -> graph.run() -> event loop: _deal_out() -> finish()
 
 Any number of worker threads, of one engine or several, take from one queue the moment they are free: a batch is what
 piled up meanwhile, so no engine waits while rows do, and no busy event loop stands between two runs. There is one
@@ -14,7 +14,7 @@ Knows numpy, threads and asyncio, not gRPC or onnxruntime.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple, Protocol
 
@@ -24,7 +24,8 @@ import structlog
 from server.arrays import Arrays
 from server.errors import EngineFailed, ServingError, Unavailable
 from server.models.graph import Graph
-from server.scheduling.fair_queue import Turns
+from server.scheduling.batch_cost import BatchCost
+from server.scheduling.fair_queue import FairQueue
 from server.scheduling.request import Piece, Request
 from server.telemetry.metrics import Metrics
 
@@ -34,8 +35,32 @@ QUIET_ROUNDS = 10
 log = structlog.get_logger()
 
 
+class LoadedGraph(Protocol):
+    """One graph on one engine; `run` is called by the engine's worker threads."""
+
+    @property
+    def cost(self) -> BatchCost:
+        """What runs of it cost."""
+
+    @property
+    def run(self) -> Callable[[Sequence[Arrays]], tuple[Arrays, int]]:
+        """Runs the rows of all pieces, in order. Returns outputs with as many rows, and the rows of padding."""
+
+
+class Engine(Protocol):
+    """A device and the graphs that are loaded on it."""
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+
+    @property
+    def graphs(self) -> Mapping[Graph, LoadedGraph]:
+        """All graphs that may be submitted."""
+
+
 class Run(NamedTuple):
-    """One run: outputs with as many rows as the inputs had, rows computed only as padding, start and duration."""
+    """One run of a batch: outputs of all rows, rows computed only as padding, start and duration."""
 
     outputs: Arrays
     padding: int
@@ -43,41 +68,24 @@ class Run(NamedTuple):
     compute_s: float
 
 
-class RunsGraphs(Protocol):
-    """What the batcher needs of an engine; both methods are called by its worker threads."""
-
-    @property
-    def device(self) -> str:
-        """Name of the device."""
-
-    def enough(self, graph: Graph) -> int:
-        """Rows that are worth a run even if more are about to come."""
-
-    def rows(self, graph: Graph, waiting: int, idle: int) -> int:
-        """How many of the rows that wait to run now, while `idle` more workers have nothing to do."""
-
-    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
-        """Run `graph` on the rows of all pieces, in order."""
-
-
 class Batcher:
     """The queue in front of the engines of one process; to be made and used in its event loop."""
 
-    def __init__(self, metrics: Metrics, turns: Turns) -> None:
+    def __init__(self, metrics: Metrics, fair_queue: FairQueue) -> None:
         self._metrics = metrics
-        self._turns = turns
+        self._fair_queue = fair_queue
         self._lock = threading.Lock()
         self._idle = 0
         self._is_gathering = False
         self._quiet_rounds = 0
         self._doorbell: SimpleQueue[None] = SimpleQueue()
-        self._engines: list[RunsGraphs] = []
+        self._engines: list[Engine] = []
         self._workers: list[threading.Thread] = []
         self._stopped: str | None = None
         self._failed = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
-    def start(self, engine: RunsGraphs, workers: int = 1) -> None:
+    def start(self, engine: Engine, workers: int = 1) -> None:
         """Begin to run batches on `engine`, in threads of their own."""
         self._engines.append(engine)
         for number in range(workers):
@@ -86,20 +94,15 @@ class Batcher:
             self._workers.append(worker)
             worker.start()
 
-    def submit(
-        self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Arrays | ServingError], None]
-    ) -> Request:
-        """Queue N rows; `finish` is called once, by the event loop, with the outputs or the error.
-
-        Errors: EngineFailed, Unavailable.
-        """
+    def submit(self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Request], None]) -> Request:
+        """As `Queue.submit`."""
         count = len(next(iter(inputs.values())))
         request = Request(graph, inputs, count, caller, finish, time.monotonic())
         if self._stopped:
             self._loop.call_soon(_end, request, Unavailable(self._stopped))
             return request
         with self._lock:
-            self._turns.add(request)
+            self._fair_queue.add(request)
         self._quiet_rounds = 0
         if not self._is_gathering:
             self._is_gathering = True
@@ -107,10 +110,10 @@ class Batcher:
         return request
 
     def cancel(self, request: Request) -> None:
-        """Give a request up: it is never finished, and what waits of it never runs."""
+        """As `Queue.cancel`."""
         if not request.is_ended:
             with self._lock:
-                self._turns.remove(request)
+                self._fair_queue.remove(request)
 
     async def failed(self) -> None:
         """Return when a worker has ended by itself, which only a bug can cause."""
@@ -120,7 +123,7 @@ class Batcher:
         """End the workers after their runs; every request that is not finished by then ends as unavailable."""
         with self._lock:
             self._stopped = reason
-            waiting = list(self._turns.waiting())
+            waiting = list(self._fair_queue.waiting())
         for _ in self._workers:
             self._doorbell.put(None)
         await asyncio.gather(*(asyncio.to_thread(worker.join) for worker in self._workers))
@@ -133,15 +136,16 @@ class Batcher:
         """Called in each round of the event loop until what was submitted is enough, or nothing more comes; then it runs."""
         self._quiet_rounds += 1
         with self._lock:
-            if self._engines and self._quiet_rounds < QUIET_ROUNDS and not self._is_enough(self._engines[0]):
+            if self._engines and self._quiet_rounds < QUIET_ROUNDS and not self._has_preferred_batch(self._engines[0]):
                 self._loop.call_soon(self._gather)
                 return
             self._is_gathering = False
             self._ring()
 
-    def _is_enough(self, engine: RunsGraphs) -> bool:
+    def _has_preferred_batch(self, engine: Engine) -> bool:
         """Whether any graph's rows are worth a run; holds the lock."""
-        return any(rows >= engine.enough(graph) for graph, rows in self._turns.waiting_rows())
+        waiting = self._fair_queue.waiting_rows()
+        return any(rows >= engine.graphs[graph].cost.preferred_batch for graph, rows in waiting)
 
     def _ring(self) -> None:
         """Wake a worker that sleeps, if there is one; holds the lock."""
@@ -149,7 +153,7 @@ class Batcher:
             self._idle -= 1
             self._doorbell.put(None)
 
-    def _work(self, engine: RunsGraphs) -> None:
+    def _work(self, engine: Engine) -> None:
         """One worker's life: sleep while nothing waits, run batches otherwise."""
         try:
             while not self._stopped:
@@ -166,27 +170,28 @@ class Batcher:
             log.exception("bug: a worker of the queue has ended")
             self._loop.call_soon_threadsafe(self._failed.set)
 
-    def _take(self, engine: RunsGraphs) -> tuple[Graph, list[Piece]] | None:
+    def _take(self, engine: Engine) -> tuple[Graph, list[Piece]] | None:
         """The next batch, if anything waits; holds the lock."""
-        turn = self._turns.next_graph()
-        if turn is None or (self._is_gathering and not self._is_enough(engine)):
+        turn = self._fair_queue.next_graph()
+        if turn is None or (self._is_gathering and not self._has_preferred_batch(engine)):
             return None
         graph, waiting = turn
-        rows = engine.rows(graph, waiting, self._idle)
-        pieces = self._turns.take(graph, rows)
-        if self._turns.next_graph():
+        rows = engine.graphs[graph].cost.choose_batch_size(waiting, self._idle)
+        pieces = self._fair_queue.take(graph, rows)
+        if self._fair_queue.next_graph():
             self._ring()
         return graph, pieces
 
-    def _run(self, engine: RunsGraphs, graph: Graph, pieces: list[Piece]) -> Run | Exception:
-        started_s = time.monotonic()
+    def _run(self, engine: Engine, graph: Graph, pieces: list[Piece]) -> Run | Exception:
         inputs = [{name: a[piece.start : piece.stop] for name, a in piece.request.inputs.items()} for piece in pieces]
+        started_s = time.monotonic()
         try:
-            result: Run | Exception = engine.run(graph, inputs)
+            outputs, padding = engine.graphs[graph].run(inputs)
+            result: Run | Exception = Run(outputs, padding, started_s, time.monotonic() - started_s)
         except Exception as error:  # whatever the runtime raised, the queue goes on
             result = error
         with self._lock:
-            self._turns.spend(graph.model, time.monotonic() - started_s)
+            self._fair_queue.charge(graph.model, time.monotonic() - started_s)
         return result
 
     def _deal_out(self, device: str, graph: Graph, pieces: list[Piece], result: Run | Exception) -> None:
@@ -199,8 +204,10 @@ class Batcher:
         except Exception as error:
             log.error("run failed", model=graph.model, images=size, exc_info=error)
             for piece in pieces:
-                problem = f"the engine failed on a batch of {size}: {type(error).__name__}"
-                self._end_queued(piece.request, EngineFailed(problem))
+                if not piece.request.is_ended:
+                    self.cancel(piece.request)  # rows of it may still wait
+                    failure = EngineFailed(f"the engine failed on a batch of {size}: {type(error).__name__}")
+                    _finish(piece.request, failure)
             return
         self._observe(device, graph.model, size, result)
         row = 0
@@ -219,13 +226,8 @@ class Batcher:
         request.compute_s += run.compute_s
         request.done += len(next(iter(rows.values())))
         if request.done == request.count:
-            _end(request, _joined(request.parts))
-
-    def _end_queued(self, request: Request, error: ServingError) -> None:
-        """End a request of which rows may still wait."""
-        if not request.is_ended:
-            self.cancel(request)
-            _finish(request, error)
+            request.outputs = _joined(request.parts)
+            _end(request, None)
 
     def _observe(self, device: str, model: str, size: int, run: Run) -> None:
         metrics = self._metrics
@@ -253,14 +255,16 @@ def _joined(parts: list[tuple[int, Arrays]]) -> Arrays:
     return {name: np.concatenate([rows[name] for rows in arrays]) for name in arrays[0]}
 
 
-def _end(request: Request, outcome: Arrays | ServingError) -> None:
+def _end(request: Request, error: ServingError | None) -> None:
     if not request.is_ended:
         request.is_ended = True
-        _finish(request, outcome)
+        _finish(request, error)
 
 
-def _finish(request: Request, outcome: Arrays | ServingError) -> None:
+def _finish(request: Request, error: ServingError | None) -> None:
+    """Tell whoever submitted a request that its outputs are there, or why not."""
+    request.error = error
     try:
-        request.finish(outcome)
+        request.finish(request)
     except Exception:  # whatever becomes of one request, the others of its batch get theirs
         log.exception("bug: a request could not be finished", model=request.graph.model)

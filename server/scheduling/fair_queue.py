@@ -1,9 +1,10 @@
-"""Whose rows run next: models in turn by the time that they took, callers in turn within a model.
+"""Whose rows run next: weighted fair queueing between models, by engine time, and round robin between a model's callers.
 
-    add(), remove() -> lanes: model -> graph -> caller -> requests -> take() -> pieces of one graph
+    add(), remove() -> flows: model -> graph -> caller -> requests -> next_graph(), take() -> pieces of one graph
 
-A plain data structure that knows neither threads nor time; `Batcher` guards it. A request of more rows than it gets in
-one turn goes on in the next ones, so its rows run in order and nobody waits for its end.
+The model of the least virtual time is next; a run advances it by its seconds over the model's weight (start-time fair
+queueing, Goyal et al. 1996). A request of more rows than one batch takes goes on in the next ones, so its rows run in order
+and nobody waits for its end. A plain data structure that knows neither threads nor clocks; `Batcher` guards it.
 """
 
 from collections import OrderedDict, deque
@@ -13,7 +14,7 @@ from server.models.graph import Graph
 from server.scheduling.request import Piece, Request
 
 
-class _Lane:
+class _Flow:
     """Requests that wait for one graph."""
 
     def __init__(self) -> None:
@@ -52,69 +53,69 @@ class _Lane:
         return rows - room
 
 
-class Turns:
+class FairQueue:
     """All requests that wait.
 
-    shares   weight of a model's turns, 1 where it is not named: a model of weight 2 gets twice the engine's time
+    shares   weight of a model, 1 where it is not named: a model of weight 2 gets twice the engine's time
     """
 
     def __init__(self, shares: dict[str, float] | None = None) -> None:
         self._shares = shares or {}
-        self._lanes: OrderedDict[Graph, _Lane] = OrderedDict()
-        self._spent_s: dict[str, float] = {}
-        self._now_s = 0.0
+        self._flows: OrderedDict[Graph, _Flow] = OrderedDict()
+        self._virtual_time_s: dict[str, float] = {}
+        self._virtual_now_s = 0.0
 
     def add(self, request: Request) -> None:
-        """Let a request wait for its first turn."""
+        """Queue a request."""
         graph = request.graph
-        lane = self._lanes.get(graph)
-        if lane is None:
-            lane = self._lanes[graph] = _Lane()
+        flow = self._flows.get(graph)
+        if flow is None:
+            flow = self._flows[graph] = _Flow()
             # A model that had nothing to run has not saved up time.
-            self._spent_s[graph.model] = max(self._now_s, self._spent_s.get(graph.model, 0.0))
-        lane.rows += request.count
-        requests = lane.callers.get(request.caller)
+            self._virtual_time_s[graph.model] = max(self._virtual_now_s, self._virtual_time_s.get(graph.model, 0.0))
+        flow.rows += request.count
+        requests = flow.callers.get(request.caller)
         if requests is None:
-            requests = lane.callers[request.caller] = deque()
+            requests = flow.callers[request.caller] = deque()
         requests.append(request)
 
     def remove(self, request: Request) -> None:
-        """Forget the rows of an ended request that still wait; nothing happens to those that run."""
+        """End a request whose rows may still wait, and forget those; nothing happens to rows that run."""
         request.is_ended = True
-        lane = self._lanes.get(request.graph)
-        if lane and request.taken < request.count:
-            lane.rows -= request.count - request.taken
-            if not lane.rows:
-                del self._lanes[request.graph]
+        flow = self._flows.get(request.graph)
+        if flow and request.taken < request.count:
+            flow.rows -= request.count - request.taken
+            if not flow.rows:
+                del self._flows[request.graph]
 
     def next_graph(self) -> tuple[Graph, int] | None:
-        """The graph whose turn it is, and how many of its rows wait; None if nothing waits."""
-        if not self._lanes:
+        """The graph whose model has the least virtual time, and how many of its rows wait; None if nothing waits."""
+        if not self._flows:
             return None
-        graph = min(self._lanes, key=lambda graph: self._spent_s[graph.model])
-        return graph, self._lanes[graph].rows
+        graph = min(self._flows, key=lambda graph: self._virtual_time_s[graph.model])
+        return graph, self._flows[graph].rows
 
     def take(self, graph: Graph, rows: int) -> list[Piece]:
-        """The next at most `rows` rows that wait for `graph`, whose turn it is."""
-        lane = self._lanes[graph]
-        self._now_s = self._spent_s[graph.model]
-        pieces = lane.take(rows)
-        if lane.rows:
-            self._lanes.move_to_end(graph)
+        """The next at most `rows` rows that wait for `graph`, which `next_graph` named."""
+        flow = self._flows[graph]
+        self._virtual_now_s = self._virtual_time_s[graph.model]
+        pieces = flow.take(rows)
+        if flow.rows:
+            self._flows.move_to_end(graph)
         else:
-            del self._lanes[graph]
+            del self._flows[graph]
         return pieces
 
-    def spend(self, model: str, seconds: float) -> None:
-        """Charge a model with the time that a run of it took."""
-        self._spent_s[model] += seconds / self._shares.get(model, 1.0)
+    def charge(self, model: str, seconds: float) -> None:
+        """Advance a model's virtual time by a run of it that took `seconds`."""
+        self._virtual_time_s[model] += seconds / self._shares.get(model, 1.0)
 
     def waiting_rows(self) -> Iterator[tuple[Graph, int]]:
         """Graphs that something waits for, and how many rows."""
-        return ((graph, lane.rows) for graph, lane in self._lanes.items())
+        return ((graph, flow.rows) for graph, flow in self._flows.items())
 
     def waiting(self) -> Iterator[Request]:
         """All requests with rows that wait."""
-        for lane in self._lanes.values():
-            for requests in lane.callers.values():
+        for flow in self._flows.values():
+            for requests in flow.callers.values():
                 yield from (request for request in requests if not request.is_ended)

@@ -5,7 +5,7 @@ Plain records: the fair queue says which rows are taken, the batcher what has co
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from server.arrays import Arrays
 from server.errors import ServingError
@@ -16,20 +16,25 @@ from server.models.graph import Graph
 class Request:
     """Rows on their way through the queue: [0, taken) are in a run or done, the rest waits.
 
-    finish      called once in the event loop, with the outputs or the error
-    caller      requests of one caller take turns with those of others
+    caller       requests of one caller share its part of each batch
+    finish       called once in the event loop, with the request and its `outputs` or its `error`; never, if it was cancelled
+    queue_s      seconds until its first run
+    compute_s    seconds of all its runs
+    batch_size   rows in its first run, those of others included
     """
 
     graph: Graph
     inputs: Arrays
     count: int
     caller: Hashable
-    finish: Callable[[Arrays | ServingError], None]
+    finish: Callable[["Request"], None]
     queued_s: float
     taken: int = 0
     done: int = 0
     is_ended: bool = False
     parts: list[tuple[int, Arrays]] = field(default_factory=list)
+    outputs: Arrays = field(default_factory=dict)
+    error: ServingError | None = None
     queue_s: float = 0.0
     compute_s: float = 0.0
     batch_size: int = 0
@@ -41,3 +46,16 @@ class Piece(NamedTuple):
     request: Request
     start: int
     stop: int
+
+
+class Queue(Protocol):
+    """Where admitted rows go: the batcher of this process, or of the one that has the engines."""
+
+    def submit(self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Request], None]) -> Request:
+        """Queue N rows of inputs; `finish` is called once in a later round of the event loop.
+
+        Errors: EngineFailed, Rejected, Unavailable.
+        """
+
+    def cancel(self, request: Request) -> None:
+        """Give a request up: it is never finished, and what waits of it never runs."""

@@ -1,9 +1,13 @@
-"""Counters and histograms that cost next to nothing until somebody looks.
+"""Counters and histograms that cost next to nothing until somebody scrapes them.
 
-    inc(), observe() -> kept -> flush(), at each look at the metrics -> prometheus_client
+    inc(), observe(): append to a list -> flush(), at each scrape -> prometheus_client
 
 A request is counted and timed a dozen times. A lock and a search among buckets each time were a twentieth of what a small
-request costs; added up at once they are a hundredth of that. Knows prometheus_client and numpy.
+request costs; an append is a hundredth of that. Knows prometheus_client and numpy.
+
+A histogram's buckets are filled at once through attributes that prometheus_client keeps to itself (`_upper_bounds`,
+`_buckets`, `_sum`): its `observe` takes one value, and a second of a busy server has a hundred thousand. So the
+project's metadata allow only versions that have them.
 """
 
 import time
@@ -18,50 +22,48 @@ from prometheus_client.samples import Exemplar
 MAX_EXEMPLAR = 128
 """Characters of an exemplar, names and values, that OpenMetrics allows."""
 
+Observation = tuple[float, str, str]
+"""A value, the id of the request that it is about, and the id of its trace or ""."""
 
-class Count:
-    """One counter of a family. Only one thread counts; any thread may flush, one at a time."""
+Item = TypeVar("Item")
 
-    __slots__ = ("_amount", "_counter", "_flushed")
+
+class BufferedCounter:
+    """One counter of a family; `inc(amount)` may be called from any thread, `flush` from one at a time."""
+
+    __slots__ = ("_amounts", "_counter", "inc")
 
     def __init__(self, counter: Counter) -> None:
         self._counter = counter
-        self._amount = 0.0
-        self._flushed = 0.0
-
-    def inc(self, amount: float = 1.0) -> None:
-        """Count."""
-        self._amount += amount
+        self._amounts: list[float] = []
+        self.inc: Callable[[float], None] = self._amounts.append
 
     def flush(self) -> None:
-        """Tell the counter."""
-        amount = self._amount
-        self._counter.inc(amount - self._flushed)
-        self._flushed = amount
+        """Add what was counted since the last flush to the counter."""
+        self._counter.inc(sum(_taken(self._amounts)))
 
 
-class Observations:
-    """One histogram of a family. Any thread may observe; any thread may flush, one at a time."""
+class BufferedHistogram:
+    """One histogram of a family; any thread may observe, one at a time may flush.
 
-    __slots__ = ("_bounds", "_histogram", "_kept", "_slowest")
+    observe           a value
+    observe_request   a value with its request; the largest between two scrapes becomes an exemplar
+    """
+
+    __slots__ = ("_bounds", "_histogram", "_requests", "_values", "observe", "observe_request")
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
         self._bounds = np.array(histogram._upper_bounds)
-        self._kept: list[float] = []
-        self._slowest: tuple[float, str, str] = (-1.0, "", "")
-
-    def observe(self, value: float, request_id: str = "", trace_id: str = "") -> None:
-        """Keep an observation; of those between two looks the largest is told with its request."""
-        self._kept.append(value)
-        if request_id and value > self._slowest[0]:
-            self._slowest = value, request_id, trace_id
+        self._values: list[float] = []
+        self._requests: list[Observation] = []
+        self.observe: Callable[[float], None] = self._values.append
+        self.observe_request: Callable[[Observation], None] = self._requests.append
 
     def flush(self) -> None:
-        """Tell the histogram."""
-        # Others may append meanwhile, behind what is taken.
-        values = self._kept[:]
-        del self._kept[: len(values)]
+        """Add what was observed since the last flush to the histogram."""
+        requests = _taken(self._requests)
+        values = _taken(self._values) + [value for value, _, _ in requests]
         if not values:
             return
         counts = np.bincount(np.searchsorted(self._bounds, values), minlength=len(self._bounds))
@@ -69,14 +71,14 @@ class Observations:
             if count:
                 self._histogram._buckets[bucket].inc(count)
         self._histogram._sum.inc(float(np.sum(values)))
-        value, request_id, trace_id = self._slowest
-        self._slowest = -1.0, "", ""
-        if exemplar := _exemplar(request_id, trace_id):
-            slowest = int(np.searchsorted(self._bounds, value))
-            self._histogram._buckets[slowest].set_exemplar(Exemplar(exemplar, value, time.time()))
+        if requests:
+            slowest, request_id, trace_id = max(requests)
+            if exemplar := _exemplar(request_id, trace_id):
+                bucket = int(np.searchsorted(self._bounds, slowest))
+                self._histogram._buckets[bucket].set_exemplar(Exemplar(exemplar, slowest, time.time()))
 
 
-Child = TypeVar("Child", bound=Count | Observations)
+Child = TypeVar("Child", bound=BufferedCounter | BufferedHistogram)
 
 
 class Family(Generic[Child]):
@@ -100,8 +102,14 @@ class Family(Generic[Child]):
         return child
 
 
+def _taken(buffer: list[Item]) -> list[Item]:
+    """What is in a buffer, which loses it; others may append meanwhile, behind what is taken."""
+    items = buffer[:]
+    del buffer[: len(items)]
+    return items
+
+
 def _exemplar(request_id: str, trace_id: str) -> dict[str, str]:
-    """The labels of an exemplar; none if there is no request or they are too long."""
-    labels = {"request_id": request_id, "trace_id": trace_id}
-    known = {name: value for name, value in labels.items() if value}
-    return known if sum(map(len, (*known, *known.values()))) <= MAX_EXEMPLAR else {}
+    """The labels of an exemplar; none if they are too long."""
+    labels = {"request_id": request_id} | ({"trace_id": trace_id} if trace_id else {})
+    return labels if sum(map(len, (*labels, *labels.values()))) <= MAX_EXEMPLAR else {}

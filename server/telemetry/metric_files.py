@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import mmap_dict, values
 from prometheus_client.multiprocess import mark_process_dead
 
-from server.allocation import take_room
+from server.allocation import allocate
 from server.errors import CannotStart
 
 FIRST_BYTES = 1 << 16
@@ -56,7 +56,7 @@ class MetricFile(mmap_dict.MmapedDict):
         needed = self._used + len(key.encode()) + 32
         if needed > self._capacity:
             size = 2 * max(self._capacity, needed)
-            take_room(self._f.fileno(), self._capacity, size)
+            allocate(self._f.fileno(), self._capacity, size)
             self._capacity = size
             self._m = mmap.mmap(self._f.fileno(), size)
         super()._init_value(key)  # type: ignore[no-untyped-call]
@@ -77,7 +77,7 @@ def make_file(path: Path) -> None:
     new = path.with_suffix(".new")
     try:
         with new.open("wb") as file:
-            take_room(file.fileno(), 0, FIRST_BYTES)
+            allocate(file.fileno(), 0, FIRST_BYTES)
         new.rename(path)
     finally:
         new.unlink(missing_ok=True)

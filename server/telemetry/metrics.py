@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from server.telemetry.buffered_metrics import Count, Family, Observations
+from server.telemetry.buffered_metrics import BufferedCounter, BufferedHistogram, Family
 
 LATENCY_BUCKETS = tuple(float(f"{0.0005 * 1.5**power:.4g}") for power in range(26))
 """Seconds: from 0.5 ms by a factor of 1.5 to 12.6 s."""
@@ -35,8 +35,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Look(self.flush))
-        self._families: list[Family[Count] | Family[Observations]] = []
+        self.registry.register(_FlushOnScrape(self.flush))
+        self._families: list[Family[BufferedCounter] | Family[BufferedHistogram]] = []
         self._reports: list[Callable[[], None]] = []
         self._flushing = threading.Lock()
         self._is_stopped = threading.Event()
@@ -137,20 +137,20 @@ class Metrics:
             self.cancelled.labels(model, reason)
 
     def start(self) -> None:
-        """Flush from time to time, so that little is kept where nobody looks, and other processes see it."""
+        """Flush from time to time, so that little is kept where nobody scrapes, and other processes see it."""
         threading.Thread(target=self._flush_on, name="metrics-flush", daemon=True).start()
 
     def stop(self) -> None:
-        """End that, after a last time."""
+        """Flush a last time."""
         self._is_stopped.set()
         self.flush()
 
-    def on_look(self, report: Callable[[], None]) -> None:
-        """Have `report` set gauges whenever somebody looks."""
+    def on_scrape(self, report: Callable[[], None]) -> None:
+        """Have `report` set gauges at each scrape."""
         self._reports.append(report)
 
     def flush(self) -> None:
-        """Bring what a look shows up to date; whoever reads `registry` has that done."""
+        """Bring what a scrape shows up to date; whoever reads `registry` has that done."""
         with self._flushing:
             for report in self._reports:
                 report()
@@ -161,16 +161,16 @@ class Metrics:
         while not self._is_stopped.wait(FLUSH_S):
             self.flush()
 
-    def _counts(self, name: str, documentation: str, labels: Sequence[str]) -> Family[Count]:
-        family = Family(Counter(name, documentation, labels, registry=self.registry), Count)
+    def _counts(self, name: str, documentation: str, labels: Sequence[str]) -> Family[BufferedCounter]:
+        family = Family(Counter(name, documentation, labels, registry=self.registry), BufferedCounter)
         self._families.append(family)
         return family
 
     def _histograms(
         self, name: str, documentation: str, labels: Sequence[str], buckets: Sequence[float] = LATENCY_BUCKETS
-    ) -> Family[Observations]:
+    ) -> Family[BufferedHistogram]:
         histogram = Histogram(name, documentation, labels, buckets=buckets, registry=self.registry)
-        family = Family(histogram, Observations)
+        family = Family(histogram, BufferedHistogram)
         self._families.append(family)
         return family
 
@@ -180,8 +180,8 @@ class Metrics:
         return Gauge(name, documentation, labels, registry=self.registry, multiprocess_mode=mode)
 
 
-class _Look(Collector):
-    """The first collector of a registry, so that it hears of each look before the others are read."""
+class _FlushOnScrape(Collector):
+    """The first collector of a registry, so that it hears of each scrape before the others are read."""
 
     def __init__(self, flush: Callable[[], None]) -> None:
         self._flush = flush
@@ -199,8 +199,3 @@ def declare_engine_restarts(registry: CollectorRegistry) -> Counter:
         ["device"],
         registry=registry,
     )
-
-
-def size_of(images: int) -> str:
-    """Value of the label `size` for a request of so many images."""
-    return "small" if images <= SMALL_IMAGES else "large"

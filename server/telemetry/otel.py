@@ -34,7 +34,7 @@ SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INT
 """Statuses that make a server's span an error, by OpenTelemetry's conventions for gRPC."""
 
 
-class OtelTraces:
+class OtelTracer:
     """Traces, sent to a collector by a thread of their own.
 
     endpoint   such as http://127.0.0.1:4317; https means TLS
@@ -56,13 +56,13 @@ class OtelTraces:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, name: str, metadata: Metadata) -> Trace | None:
-        """As `Traces.begin`."""
+        """As `Tracer.begin`."""
         given = {key: str(value) for key, value in metadata if key in TRACE_CONTEXT}
         trace = _OtelTrace(self._tracer, name, self._propagator.extract(given))
         return trace if trace.is_sampled else None
 
     def close(self) -> None:
-        """As `Traces.close`."""
+        """As `Tracer.close`."""
         self._provider.shutdown()
 
 

@@ -1,24 +1,18 @@
-"""The request id of the RPC that is being served, for whoever logs, times or answers it."""
+"""What is known of the request that is being served, for whoever logs, times or answers it: its id.
+
+A context variable, so each task, and each callback that it sets off, has its own.
+"""
 
 from contextvars import ContextVar
 
 import structlog
 
-_request_id: ContextVar[str] = ContextVar("request_id", default="")
-
-
-def request_id() -> str:
-    """The request id of the RPC that the current task serves, "" outside of one."""
-    return _request_id.get()
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""Of the RPC that the current task serves, "" outside of one."""
 
 
 def with_request_id(logger: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """A structlog processor that adds the request id of the RPC in whose task a line is logged."""
-    if known := request_id():
-        event["request_id"] = known
+    if own_id := request_id.get():
+        event["request_id"] = own_id
     return event
-
-
-def serve_request(own_id: str) -> None:
-    """The rest of this task serves the request of this id."""
-    _request_id.set(own_id)

@@ -32,7 +32,7 @@ class Trace(Protocol):
         """The request was answered, with the name of a gRPC status; `facts` are attributes, figment. before their names."""
 
 
-class Traces(Protocol):
+class Tracer(Protocol):
     """What begins traces."""
 
     def begin(self, name: str, metadata: Metadata) -> Trace | None:
@@ -42,42 +42,22 @@ class Traces(Protocol):
         """Send what was not sent yet."""
 
 
-class NoTraces:
-    """Nobody asked for traces."""
-
-    def begin(self, name: str, metadata: Metadata) -> Trace | None:
-        """None."""
-        return None
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-_current: ContextVar[Trace | None] = ContextVar("trace", default=None)
-
-
-def current_trace() -> Trace | None:
-    """The trace of the request that the current task or callback serves."""
-    return _current.get()
-
-
-def serve(trace: Trace | None) -> None:
-    """The rest of this task serves the request of `trace`."""
-    _current.set(trace)
+current_trace: ContextVar[Trace | None] = ContextVar("trace", default=None)
+"""The trace of the request that the current task or callback serves."""
 
 
 @contextmanager
 def serving(trace: Trace | None) -> Iterator[None]:
     """Within the block the request of `trace` is served."""
-    token = _current.set(trace)
+    token = current_trace.set(trace)
     try:
         yield
     finally:
-        _current.reset(token)
+        current_trace.reset(token)
 
 
 def with_trace_id(logger: object, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """A structlog processor that adds the trace id of the request that a line is logged for."""
-    if trace := current_trace():
+    if trace := current_trace.get():
         event["trace_id"] = trace.id
     return event

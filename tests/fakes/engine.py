@@ -2,17 +2,19 @@
 
 import asyncio
 import threading
-import time
-from collections.abc import AsyncIterator, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 
 from server.arrays import Arrays
 from server.models.graph import Graph
-from server.scheduling.batcher import Batcher, Run
-from server.scheduling.fair_queue import Turns
+from server.scheduling.batcher import Batcher
+from server.scheduling.fair_queue import FairQueue
+from server.scheduling.request import Request
 from server.telemetry.metrics import Metrics
 
 TIMEOUT_S = 10
@@ -21,8 +23,34 @@ TIMEOUT_S = 10
 A, A2, B = Graph("a", "1", "generator"), Graph("a", "1", "encoder"), Graph("b", "1", "generator")
 
 
+class AnyGraph(NamedTuple):
+    """A graph of a `FakeEngine`."""
+
+    run: Callable[[Sequence[Arrays]], tuple[Arrays, int]]
+    cost: "FakeEngine"
+
+
+class FakeEngine:
+    """Runs any graph by `run`, and is itself what its graphs cost."""
+
+    preferred_batch: int
+
+    @property
+    def graphs(self) -> "FakeEngine":
+        return self
+
+    def __getitem__(self, graph: Graph) -> AnyGraph:
+        return AnyGraph(partial(self.run, graph), self)
+
+    def choose_batch_size(self, waiting: int, idle: int) -> int:
+        raise NotImplementedError
+
+    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
+        raise NotImplementedError
+
+
 @dataclass
-class DoublingEngine:
+class DoublingEngine(FakeEngine):
     """Doubles `x`; a run ends when `gate` is open. Remembers its batches and what it was asked about rows.
 
     error    raised by every run
@@ -35,28 +63,24 @@ class DoublingEngine:
     output: str = "y"
     gate: threading.Event = field(default_factory=threading.Event)
     batches: list[list[float]] = field(default_factory=list)
-    graphs: list[Graph] = field(default_factory=list)
-    enough_rows: int = 1
+    graphs_run: list[Graph] = field(default_factory=list)
+    preferred_batch: int = 1
     asked: list[tuple[int, int]] = field(default_factory=list)
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def enough(self, graph: Graph) -> int:
-        return self.enough_rows
-
-    def rows(self, graph: Graph, waiting: int, idle: int) -> int:
+    def choose_batch_size(self, waiting: int, idle: int) -> int:
         self.asked.append((waiting, idle))
         return min(waiting, self.max_size)
 
-    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
+    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
         x = np.concatenate([piece["x"] for piece in pieces])
-        self.graphs.append(graph)
+        self.graphs_run.append(graph)
         self.batches.append(x.tolist())
-        started_s = time.monotonic()
         self.begun.release()
         assert self.gate.wait(TIMEOUT_S)
         if self.error:
             raise self.error
-        return Run({self.output: 2 * x}, 0, started_s, 0.001)
+        return {self.output: 2 * x}, 0
 
     async def begins(self) -> None:
         """Wait until one more run has begun."""
@@ -80,17 +104,17 @@ class Answer:
         [doubles] = outcome.values()
         return doubles.tolist()
 
-    def _finish(self, outcome: Arrays | Exception) -> None:
-        self.outcomes.append(outcome)
+    def _finish(self, request: Request) -> None:
+        self.outcomes.append(request.error or request.outputs)
         self._ended.set()
 
 
 @asynccontextmanager
 async def batching(
-    *engines: DoublingEngine, workers: int = 1, turns: Turns | None = None, metrics: Metrics | None = None
+    *engines: DoublingEngine, workers: int = 1, fair_queue: FairQueue | None = None, metrics: Metrics | None = None
 ) -> AsyncIterator[Batcher]:
     """A queue in front of `engines`, whose gates open in the end."""
-    batcher = Batcher(metrics or Metrics(), turns or Turns())
+    batcher = Batcher(metrics or Metrics(), fair_queue or FairQueue())
     for engine in engines:
         batcher.start(engine, workers)
     try:

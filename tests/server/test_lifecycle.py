@@ -65,8 +65,8 @@ def test_reflection_tells_the_services_and_their_messages(channel: grpc.Channel)
     assert file.package == "figment.v1"
 
 
-def test_models_are_listed_with_their_facts_and_limits(catalogue: ModelServiceStub):
-    listed = catalogue.ListModels(model_service_pb2.ListModelsRequest())
+def test_models_are_listed_with_their_facts_and_limits(registry: ModelServiceStub):
+    listed = registry.ListModels(model_service_pb2.ListModelsRequest())
     assert [(model.name, model.family, model.default_version) for model in listed.models] == [
         ("gan", "gan", "1"),
         ("hybrid", "hybrid", "1"),
@@ -74,13 +74,13 @@ def test_models_are_listed_with_their_facts_and_limits(catalogue: ModelServiceSt
         ("labelled-vae", "vae", "1"),
         ("vae", "vae", "1"),
     ]
-    known = catalogue.GetModel(model_service_pb2.GetModelRequest(model="labelled-vae"))
+    known = registry.GetModel(model_service_pb2.GetModelRequest(model="labelled-vae"))
     assert list(known.manifest.labels) == [str(digit) for digit in range(10)]
     assert (known.manifest.height, known.manifest.noise_dim, known.manifest.latent_dim) == (16, 17, 16)
     assert known.limits.unary_images == 1024
     assert known.limits.stream_images == 1_000_000
     with pytest.raises(grpc.RpcError) as refused:
-        catalogue.GetModel(model_service_pb2.GetModelRequest(model="nope"))
+        registry.GetModel(model_service_pb2.GetModelRequest(model="nope"))
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 

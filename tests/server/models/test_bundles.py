@@ -189,8 +189,8 @@ def test_what_is_no_version_is_no_model(folder: Path):
     (folder / "Upper" / "1").mkdir(parents=True)
     (folder / "notes.txt").write_text("")
     with running_server(folder) as app:
-        assert app.catalogue.names == ["gan", "vae"]
-        assert [status.version for status in app.catalogue.statuses("vae")] == ["1"]
+        assert app.registry.names == ["gan", "vae"]
+        assert [status.version for status in app.registry.statuses("vae")] == ["1"]
 
 
 def test_a_bundle_in_order_is_read(models: Path):

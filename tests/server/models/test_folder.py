@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import CannotStart
-from server.models.folder import Found, look
+from server.models.folder import FolderScan, look
 
 
 def folder_of(root: Path, *names: str) -> Path:
@@ -31,7 +31,7 @@ def test_versions_come_in_order_and_what_belongs_to_a_model_is_no_stray(tmp_path
         ".trash/1/",
     ]
     found = look(folder_of(tmp_path, *names))
-    assert found == Found(tmp_path, (("a.b_c-d", "1"), ("b", "9"), ("b", "10")), ())
+    assert found == FolderScan(tmp_path, (("a.b_c-d", "1"), ("b", "9"), ("b", "10")), ())
 
 
 @pytest.mark.parametrize(

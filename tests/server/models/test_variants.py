@@ -179,7 +179,7 @@ def test_fp32_is_served_unless_another_variant_is_asked_for(folder: Path):
     measure(folder / "vae" / "1", fp32=1, int8=9)
     with running_server(folder) as app, grpc.insecure_channel(app.address) as channel:
         drawn = draw(ImageServiceStub(channel))
-        assert app.catalogue.find("vae").variant == "fp32"
+        assert app.registry["vae", ""].variant == "fp32"
     assert np.array_equal(drawn, np.load(folder / "vae" / "1" / "golden.npz")["images"])
 
 
@@ -187,7 +187,7 @@ def test_a_variant_asked_for_is_served_and_versions_without_it_are_refused(folde
     with running_server(folder, variant="int8") as app, grpc.insecure_channel(app.address) as channel:
         stub = ImageServiceStub(channel)
         drawn = draw(stub)
-        assert app.catalogue.find("vae").variant == "int8"
+        assert app.registry["vae", ""].variant == "int8"
         info = {"model": "vae", "version": "1", "family": "vae", "provider": CPU, "variant": "int8"}
         assert app.metrics.registry.get_sample_value("figment_model_info", info) == 1
         with pytest.raises(grpc.RpcError, match="no generator of variant int8; there are fp32") as refused:
@@ -204,7 +204,7 @@ def test_with_auto_each_model_is_served_as_what_was_measured_to_be_its_fastest(f
     measure(folder / "vae" / "1", fp32=100, int8=190)
     measure(folder / "gan" / "1", fp32=100, int8=90)
     with running_server(folder, variant="auto") as app:
-        assert {name: app.catalogue.find(name).variant for name in app.catalogue.names} == {
+        assert {name: app.registry[name, ""].variant for name in app.registry.names} == {
             "gan": "fp32", "vae": "int8"
         }  # fmt: skip
 

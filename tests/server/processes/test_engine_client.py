@@ -13,21 +13,21 @@ from figment.v1.model_service_pb2 import GetModelResponse, VersionState, Version
 from server import allocation as room
 from server.arrays import Arrays
 from server.errors import Rejected, ServingError, Unavailable
-from server.models.registry import Catalogue, LoadedModel
-from server.processes.engine_client import EngineLink
+from server.models.registry import LoadedModel, ModelRegistry
+from server.processes.engine_client import EngineClient
 from server.processes.ipc import VERSION, Kind
-from server.processes.shared_memory import STEP_BYTES, Arena, make_shared_file
+from server.processes.shared_memory import STEP_BYTES, SharedMemoryPool, make_shared_memory
 
 Outcome = Arrays | ServingError
 
 
-class Link(EngineLink):
+class Link(EngineClient):
     """A link whose engines say what a test has them say; `records` are what they hear."""
 
     def __init__(self, descriptor: int) -> None:
-        self.catalogue = Catalogue()
+        self.registry = ModelRegistry()
         self.records: list[Kind] = []
-        super().__init__(0, Arena(descriptor), self.catalogue, lambda: None, lambda: None)
+        super().__init__(0, SharedMemoryPool(descriptor), self.registry, lambda: None, lambda: None)
 
     def send(self, kind: Kind, payload: bytes) -> None:
         self.records.append(kind)
@@ -47,7 +47,12 @@ class Link(EngineLink):
         """How a request ends that nobody answers, or None if it was sent."""
         outcomes: list[Outcome] = []
         inputs: Arrays = {"noise": np.zeros((rows, 4), np.float32)}
-        self.submit(model.graphs["generator"], inputs, "caller", outcomes.append)
+        self.submit(
+            model.graphs["generator"],
+            inputs,
+            "caller",
+            lambda request: outcomes.append(request.error or request.outputs),
+        )
         assert not outcomes, "told before its caller knows of it"
         await asyncio.sleep(0)
         return outcomes[0] if outcomes else None
@@ -55,7 +60,7 @@ class Link(EngineLink):
 
 @pytest.fixture
 def descriptor() -> Iterator[int]:
-    descriptor = make_shared_file(64 * STEP_BYTES)
+    descriptor = make_shared_memory(64 * STEP_BYTES)
     yield descriptor
     os.close(descriptor)
 
@@ -63,7 +68,7 @@ def descriptor() -> Iterator[int]:
 async def test_a_version_that_has_changed_is_not_run_for_who_found_the_old_one(descriptor: int):
     link = Link(descriptor)
     link.connect(("1", "old"), ("2", "same"))
-    old, same = link.catalogue.find("vae", "1"), link.catalogue.find("vae", "2")
+    old, same = link.registry["vae", "1"], link.registry["vae", "2"]
     assert await link.outcome(old) is None
     link.connection_lost(None)
     ended = await link.outcome(old)
@@ -74,13 +79,13 @@ async def test_a_version_that_has_changed_is_not_run_for_who_found_the_old_one(d
     assert isinstance(ended, Unavailable)
     assert str(ended).startswith("vae 1: engine old is not served any more")
     assert await link.outcome(same) is None
-    assert await link.outcome(link.catalogue.find("vae", "1")) is None
+    assert await link.outcome(link.registry["vae", "1"]) is None
 
 
 async def test_a_version_that_is_gone_ends_a_request_for_it_as_unavailable(descriptor: int):
     link = Link(descriptor)
     link.connect(("1", "one"), ("2", "two"))
-    gone = link.catalogue.find("vae", "2")
+    gone = link.registry["vae", "2"]
     link.connection_lost(None)
     link.connect(("1", "one"))
     assert isinstance(await link.outcome(gone), Unavailable)
@@ -91,7 +96,7 @@ async def test_a_request_that_no_memory_is_left_for_is_refused_and_the_next_ones
 ):
     link = Link(descriptor)
     link.connect(("1", "one"))
-    model = link.catalogue.find("vae")
+    model = link.registry["vae", ""]
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from server import allocation as room
 from server.errors import CannotStart
-from server.processes.shared_memory import STEP_BYTES, Arena, ArenaFull, make_shared_file
+from server.processes.shared_memory import STEP_BYTES, OutOfSharedMemory, SharedMemoryPool, make_shared_memory
 
 SIZE = 1 << 16
 
 
 @contextmanager
 def shared_file(size: int = SIZE) -> Iterator[int]:
-    descriptor = make_shared_file(size)
+    descriptor = make_shared_memory(size)
     try:
         yield descriptor
     finally:
@@ -44,59 +44,59 @@ def memory_that_ends(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 @given(st.lists(st.tuples(st.integers(1, SIZE // 3), st.booleans(), st.integers(0, 50)), max_size=60))
 def test_what_is_taken_is_nobody_elses_and_what_is_given_back_is_whole(steps: list[tuple[int, bool, int]]):
     with shared_file() as descriptor:
-        take_and_give(Arena(descriptor), steps)
+        take_and_give(SharedMemoryPool(descriptor), steps)
 
 
-def take_and_give(memory: Arena, steps: list[tuple[int, bool, int]]) -> None:
+def take_and_give(memory: SharedMemoryPool, steps: list[tuple[int, bool, int]]) -> None:
     held = []
     for size, takes, which in steps:
         if takes or not held:
-            offset = memory.take(size)
+            offset = memory.alloc(size)
             if offset is not None:
                 assert offset + size <= SIZE
                 assert all(offset + size <= start or start + length <= offset for start, length in held)
                 held.append((offset, size))
         else:
-            memory.give(*held.pop(which % len(held)))
+            memory.free(*held.pop(which % len(held)))
     for block in held:
-        memory.give(*block)
-    assert memory.take(SIZE) == 0
+        memory.free(*block)
+    assert memory.alloc(SIZE) == 0
 
 
 def test_a_full_arena_says_so():
     with shared_file() as descriptor:
-        memory = Arena(descriptor)
-        assert memory.take(SIZE) == 0
-        assert memory.take(1) is None
+        memory = SharedMemoryPool(descriptor)
+        assert memory.alloc(SIZE) == 0
+        assert memory.alloc(1) is None
 
 
 def test_both_ends_see_the_same_bytes():
     with shared_file() as descriptor:
-        here, there = Arena(descriptor), Arena(descriptor)
+        here, there = SharedMemoryPool(descriptor), SharedMemoryPool(descriptor)
         here.array(128, np.float32, (2, 3))[...] = np.arange(6).reshape(2, 3)
         assert there.array(128, np.float32, (2, 3)).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_memory_is_there_before_it_is_handed_out_and_only_once_it_is(memory_that_ends: list[int]):
     with shared_file(8 * STEP_BYTES) as descriptor:
-        memory = Arena(descriptor)
+        memory = SharedMemoryPool(descriptor)
         assert os.fstat(descriptor).st_blocks * 512 == STEP_BYTES
-        memory.take(3 * STEP_BYTES - 64)
+        memory.alloc(3 * STEP_BYTES - 64)
         assert os.fstat(descriptor).st_blocks * 512 == 3 * STEP_BYTES
         memory_that_ends[0] = 0
-        assert memory.take(1) is not None
-        with pytest.raises(ArenaFull, match="cannot grow beyond 3145728 bytes: No space left on device"):
-            memory.take(STEP_BYTES)
+        assert memory.alloc(1) is not None
+        with pytest.raises(OutOfSharedMemory, match="cannot grow beyond 3145728 bytes: No space left on device"):
+            memory.alloc(STEP_BYTES)
         memory_that_ends[0] = STEP_BYTES
-        assert memory.take(STEP_BYTES) is not None
+        assert memory.alloc(STEP_BYTES) is not None
 
 
 def test_memory_that_grows_keeps_what_is_in_it():
     with shared_file(4 * STEP_BYTES) as descriptor:
-        memory = Arena(descriptor)
-        first = memory.array(memory.take(STEP_BYTES), np.uint8, (STEP_BYTES,))
+        memory = SharedMemoryPool(descriptor)
+        first = memory.array(memory.alloc(STEP_BYTES), np.uint8, (STEP_BYTES,))
         first[...] = 7
-        memory.take(2 * STEP_BYTES)
+        memory.alloc(2 * STEP_BYTES)
         assert (first == 7).all()
 
 
@@ -104,5 +104,5 @@ def test_a_machine_without_memory_is_told_at_the_start(memory_that_ends: list[in
     memory_that_ends[0] = 4096
     before = len(os.listdir("/proc/self/fd"))
     with pytest.raises(CannotStart, match=r"no memory to share.*No space left on device.*--engines own"):
-        make_shared_file()
+        make_shared_memory()
     assert len(os.listdir("/proc/self/fd")) == before

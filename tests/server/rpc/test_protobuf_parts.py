@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 
 from figment.v1.image_service_pb2 import GenerateResponse, StreamGenerateResponse
 from figment.v1.images_pb2 import ImageBatch, ImageFormat, Timing
-from server.rpc import codecs as pictures
+from figment.v1.manifest_pb2 import Manifest
+from server.models.graph import Graph
+from server.models.registry import LoadedModel
+from server.rpc import codecs
+from server.rpc.pipeline import Pipeline
 from server.rpc.protobuf_parts import Parts, joined, nested
+from server.scheduling.request import Request
+from tests.fakes.admission import PatientQueue, admitting
 
 LENGTHS_AROUND_A_DIGIT = [0, 1, 127, 128, 129, 16_383, 16_384, 2**21 - 1, 2**21]
 """A length takes one more byte from 2^7, 2^14 and 2^21 on."""
@@ -104,9 +110,17 @@ def test_a_field_number_of_several_bytes_is_a_tag_of_several_bytes():
     assert same(parts, FileOptions(go_package="a", uninterpreted_option=[option, option]))
 
 
+def raw(images: np.ndarray) -> Parts:
+    """What a reply holds of images that nobody wants as files."""
+    admission = admitting()
+    run = Request(Graph("m", "1", "generator"), {}, len(images), "me", print, 0.0, outputs={"images": images})
+    model = LoadedModel(Manifest(name="m"), "engine", "fp32")
+    return Pipeline(PatientQueue(), admission, admission.metrics).encode_inline(model, run, codecs.RAW)[0]
+
+
 def test_images_are_laid_beside_the_message_and_not_copied():
     images = np.zeros((4, 8, 8, 3), np.uint8)
-    views = [part for part in pictures.encode(images, pictures.RAW) if isinstance(part, memoryview)]
+    views = [part for part in raw(images) if isinstance(part, memoryview)]
     assert len(views) == 1
     assert np.shares_memory(np.asarray(views[0]), images)
 
@@ -116,8 +130,8 @@ def test_raw_images_are_what_protobuf_would_serialise(shape: tuple[int, int, int
     images = np.frombuffer(content(int(np.prod(shape))), np.uint8).reshape(shape)
     count, height, width, channels = shape
     expected = ImageBatch(
-        format=pictures.RAW, count=count, height=height, width=width, channels=channels, data=[images.tobytes()]
+        format=codecs.RAW, count=count, height=height, width=width, channels=channels, data=[images.tobytes()]
     )
-    assert same(pictures.encode(images, pictures.RAW), expected)
+    assert same(raw(images), expected)
     strided = np.repeat(images, 2, axis=0)[::2]
-    assert same(pictures.encode(strided, pictures.RAW), expected)
+    assert same(raw(strided), expected)

@@ -131,9 +131,21 @@ async def test_memory_is_given_back_once_much_was_received_and_is_used_no_more(m
     in_use = [True, True, False]
     loop = asyncio.get_running_loop()
     heap = Heap(lambda: in_use.pop(0), lambda: loop.call_soon_threadsafe(trimmed.set))
-    heap.count(MUCH_BYTES - 1)
-    await asyncio.sleep(0)
-    assert len(in_use) == 3
-    heap.count(1)
+    heap.trim_later()
+    heap.trim_later()
     await trimmed.wait()
     assert in_use == []
+
+
+async def test_the_heap_is_trimmed_after_much_was_received(monkeypatch: pytest.MonkeyPatch):
+    asked: list[bool] = []
+    monkeypatch.setattr("server.rpc.receiving.Heap.trim_later", lambda heap: asked.append(True))
+    receiving = Receiving(2 * MUCH_BYTES, MUCH_BYTES, 30)
+
+    async def message(size: int) -> bytes:
+        return bytes(size)
+
+    for size in (MUCH_BYTES // 2, MUCH_BYTES // 2 - 1, 1, 1):
+        with receiving.receipt("a") as receipt:
+            await receipt.read(lambda size=size: message(size))
+        assert len(asked) == (size == 1)

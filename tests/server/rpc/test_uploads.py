@@ -157,10 +157,10 @@ def test_deep_pictures_are_read_as_training_reads_them():
 async def test_nobody_decodes_for_a_caller_that_is_gone(monkeypatch: pytest.MonkeyPatch):
     begun = asyncio.Event()
     loop = asyncio.get_running_loop()
-    turns = []
+    fair_queue = []
 
     def decode_some(batch: ImageBatch, numbers: range, *_: object) -> None:
-        turns.append(numbers)
+        fair_queue.append(numbers)
         loop.call_soon_threadsafe(begun.set)
         time.sleep(0.05)
 
@@ -171,14 +171,14 @@ async def test_nobody_decodes_for_a_caller_that_is_gone(monkeypatch: pytest.Monk
     decoding.cancel()
     with pytest.raises(asyncio.CancelledError):
         await decoding
-    assert len(turns) == 1
+    assert len(fair_queue) == 1
 
 
 def test_nothing_is_decoded_for_whom_there_is_no_room(images: ImageServiceStub, monkeypatch: pytest.MonkeyPatch):
     def refuse(*_: object, **__: object) -> None:
         raise Rejected("the queue is full", retry_after_s=1)
 
-    monkeypatch.setattr(Admission, "admit", refuse)
+    monkeypatch.setattr(Admission, "reserve", refuse)
     batch = ImageBatch(format=FORMATS["PNG"], data=[b"damaged"])
     with pytest.raises(grpc.RpcError) as refused:
         images.Encode(pb.EncodeRequest(model="vae", images=batch))

@@ -44,13 +44,13 @@ def test_parts_that_a_decoder_sees_are_few(file: bytes):
 
 
 def test_a_turn_ends_with_its_pixels_and_with_the_bytes_of_its_files(monkeypatch: pytest.MonkeyPatch):
-    turns: list[range] = []
-    monkeypatch.setattr(uploads, "_decode_some", lambda _, numbers, *__: turns.append(numbers))
+    fair_queue: list[range] = []
+    monkeypatch.setattr(uploads, "_decode_some", lambda _, numbers, *__: fair_queue.append(numbers))
 
     def turns_of(*files: bytes) -> list[range]:
-        turns.clear()
+        fair_queue.clear()
         asyncio.run(uploads.decode(ImageBatch(format=FORMATS["PNG"], data=files), MANIFEST))
-        return list(turns)
+        return list(fair_queue)
 
     small = TURN // (PICTURE + MANIFEST.width * MANIFEST.height)
     assert turns_of(*[b""] * (small + 1)) == [range(small), range(small, small + 1)]

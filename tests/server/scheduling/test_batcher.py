@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -17,14 +16,14 @@ from structlog.testing import capture_logs
 from server.arrays import Arrays
 from server.errors import EngineFailed, Unavailable
 from server.models.graph import Graph
-from server.scheduling.batcher import Batcher, Run
-from server.scheduling.fair_queue import Turns
-from server.scheduling.request import Piece
+from server.scheduling.batcher import Batcher
+from server.scheduling.fair_queue import FairQueue
+from server.scheduling.request import Piece, Request
 from server.telemetry.metrics import Metrics
-from tests.fakes.engine import A2, TIMEOUT_S, A, B, DoublingEngine, ask, batching, occupy, opened
+from tests.fakes.engine import A2, TIMEOUT_S, A, B, DoublingEngine, FakeEngine, ask, batching, occupy, opened
 
 
-class WatchedTurns(Turns):
+class WatchedFairQueue(FairQueue):
     """Tells when a worker finds nothing to run: the lock that it holds is free again only once it counts as idle."""
 
     def __init__(self) -> None:
@@ -65,7 +64,7 @@ async def test_every_request_gets_its_own_rows():
 
 
 async def test_a_batch_that_is_too_small_grows_while_more_requests_come_in():
-    engine = DoublingEngine(enough_rows=4, max_size=8)
+    engine = DoublingEngine(preferred_batch=4, max_size=8)
     engine.gate.set()
     async with batching(engine) as batcher:
         answers = []
@@ -96,9 +95,9 @@ async def test_what_piles_up_while_the_engine_runs_is_the_next_batch():
 
 
 async def test_what_is_submitted_in_one_round_of_the_event_loop_is_one_batch():
-    engine, turns = opened(DoublingEngine()), WatchedTurns()
-    async with batching(engine, turns=turns) as batcher:
-        await turns.found_nothing()
+    engine, fair_queue = opened(DoublingEngine()), WatchedFairQueue()
+    async with batching(engine, fair_queue=fair_queue) as batcher:
+        await fair_queue.found_nothing()
         answers = [ask(batcher, [1]), ask(batcher, [2])]
         assert not engine.begun.acquire(timeout=0.05), "no run begins before the round is over"
         answers.append(ask(batcher, [3]))
@@ -116,7 +115,7 @@ async def test_what_is_submitted_before_an_engine_is_there_waits_for_it():
 
 
 async def test_a_batch_that_is_too_small_runs_once_nothing_more_comes():
-    engine = opened(DoublingEngine(enough_rows=100, max_size=100))
+    engine = opened(DoublingEngine(preferred_batch=100, max_size=100))
     async with batching(engine) as batcher:
         assert await ask(batcher, [1]).values() == [2]
     assert engine.batches == [[1]]
@@ -130,14 +129,14 @@ async def test_what_is_submitted_rounds_before_an_engine_is_there_waits_for_it()
         for _ in range(3):
             await asyncio.sleep(0)
         assert not problems
-        engine = opened(DoublingEngine(enough_rows=4))
+        engine = opened(DoublingEngine(preferred_batch=4))
         batcher.start(engine)
         assert await early.values() == [2, 4]
         assert await ask(batcher, [3]).values() == [6]
 
 
 async def test_a_batch_that_is_to_grow_does_not_hold_up_those_that_are_large_enough():
-    engine = opened(DoublingEngine(enough_rows=4))
+    engine = opened(DoublingEngine(preferred_batch=4))
     async with batching(engine) as batcher:
         ask(batcher, [0], graph=A)
         for number in range(50):
@@ -167,7 +166,7 @@ async def test_graphs_take_turns_and_never_share_a_batch():
         for answer in answers:
             await answer.values()
     assert engine.batches == [[0], [1, 2], [10], [3]]
-    assert engine.graphs == [A, A, A2, A]
+    assert engine.graphs_run == [A, A, A2, A]
 
 
 class Clock:
@@ -187,11 +186,10 @@ class SlowEngine(DoublingEngine):
     clock: Clock = field(default_factory=Clock)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
-        started_s = self.clock.now_s
-        run = super().run(graph, pieces)
+    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
+        outputs = super().run(graph, pieces)
         self.clock.now_s += self.seconds[graph.model]
-        return run._replace(started_s=started_s, compute_s=self.seconds[graph.model])
+        return outputs
 
 
 @pytest.fixture
@@ -211,24 +209,24 @@ async def test_a_model_pays_for_its_runs_by_the_time_that_they_take(clock: Clock
         engine.gate.set()
         for answer in answers:
             await answer.values()
-    runs = Counter(graph.model for graph in engine.graphs[:25])
+    runs = Counter(graph.model for graph in engine.graphs_run[:25])
     assert runs in ({"a": 20, "b": 5}, {"a": 21, "b": 4})
 
 
 async def test_a_model_of_share_two_gets_twice_the_time(clock: Clock):
     engine = SlowEngine(max_size=1, clock=clock, seconds={"a": 1.0, "b": 1.0})
-    async with batching(engine, turns=Turns({"b": 2.0})) as batcher:
+    async with batching(engine, fair_queue=FairQueue({"b": 2.0})) as batcher:
         await occupy(engine, batcher)
         answers = [ask(batcher, list(range(40)), graph=graph) for graph in (A, B)]
         engine.gate.set()
         for answer in answers:
             await answer.values()
-    assert Counter(graph.model for graph in engine.graphs[:31]) == {"a": 11, "b": 20}
+    assert Counter(graph.model for graph in engine.graphs_run[:31]) == {"a": 11, "b": 20}
 
 
 async def test_a_failed_run_is_charged_too(clock: Clock):
     class Failing(SlowEngine):
-        def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
+        def run(self, graph: Graph, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
             run = super().run(graph, pieces)
             if graph == A:
                 raise RuntimeError("out of memory")
@@ -244,7 +242,7 @@ async def test_a_failed_run_is_charged_too(clock: Clock):
         for other in failing:
             with pytest.raises(EngineFailed):
                 await other.values()
-    assert Counter(graph.model for graph in engine.graphs[:12]) == {"a": 3, "b": 9}
+    assert Counter(graph.model for graph in engine.graphs_run[:12]) == {"a": 3, "b": 9}
 
 
 async def test_a_request_knows_how_long_it_waited_and_ran(clock: Clock):
@@ -261,9 +259,9 @@ async def test_a_request_knows_how_long_it_waited_and_ran(clock: Clock):
 
 
 async def test_a_worker_is_woken_for_the_rest_when_several_are_idle():
-    engine, turns = DoublingEngine(max_size=2), WatchedTurns()
-    async with batching(engine, workers=3, turns=turns) as batcher:
-        await turns.found_nothing(3)
+    engine, fair_queue = DoublingEngine(max_size=2), WatchedFairQueue()
+    async with batching(engine, workers=3, fair_queue=fair_queue) as batcher:
+        await fair_queue.found_nothing(3)
         answer = ask(batcher, list(range(5)))
         for _ in range(3):
             await engine.begins()
@@ -273,9 +271,9 @@ async def test_a_worker_is_woken_for_the_rest_when_several_are_idle():
 
 
 async def test_an_engine_is_told_how_many_workers_are_idle():
-    engine, turns = DoublingEngine(max_size=2), WatchedTurns()
-    async with batching(engine, workers=3, turns=turns) as batcher:
-        await turns.found_nothing(3)
+    engine, fair_queue = DoublingEngine(max_size=2), WatchedFairQueue()
+    async with batching(engine, workers=3, fair_queue=fair_queue) as batcher:
+        await fair_queue.found_nothing(3)
         ask(batcher, list(range(5)))
         for _ in range(3):
             await engine.begins()
@@ -283,12 +281,12 @@ async def test_an_engine_is_told_how_many_workers_are_idle():
 
 
 async def test_workers_that_found_nothing_are_woken_again_and_again():
-    engine, turns = opened(DoublingEngine()), WatchedTurns()
-    async with batching(engine, workers=2, turns=turns) as batcher:
-        await turns.found_nothing(2)
+    engine, fair_queue = opened(DoublingEngine()), WatchedFairQueue()
+    async with batching(engine, workers=2, fair_queue=fair_queue) as batcher:
+        await fair_queue.found_nothing(2)
         for n in range(20):
             assert await ask(batcher, [n]).values() == [2 * n]
-            await turns.found_nothing()
+            await fair_queue.found_nothing()
     assert engine.batches == [[n] for n in range(20)]
 
 
@@ -387,7 +385,7 @@ async def test_a_failed_run_ends_all_requests_that_it_held():
 
 async def test_a_failed_batch_ends_a_request_of_which_rows_still_wait_and_those_never_run():
     class FailingAtOnce(DoublingEngine):
-        def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
+        def run(self, graph: Graph, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
             if graph == A:
                 self.batches.append([float(value) for piece in pieces for value in piece["x"]])
                 raise RuntimeError("out of memory")
@@ -426,7 +424,7 @@ class Nonsense(DoublingEngine):
 
     outputs: object = None
 
-    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
+    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
         run = super().run(graph, pieces)
         return run if len(self.batches) > 1 else run._replace(outputs=self.outputs)  # type: ignore[arg-type]
 
@@ -505,7 +503,7 @@ def worker_names(device: str) -> list[str]:
 
 async def test_a_worker_that_ends_by_a_bug_is_told_and_stop_ends_its_requests():
     class Buggy(DoublingEngine):
-        def rows(self, graph: Graph, waiting: int, idle: int) -> int:
+        def choose_batch_size(self, waiting: int, idle: int) -> int:
             raise ZeroDivisionError
 
     async with batching(Buggy()) as batcher:
@@ -518,12 +516,12 @@ async def test_a_worker_that_ends_by_a_bug_is_told_and_stop_ends_its_requests():
             await answer.values()
 
 
-async def test_runs_are_counted():
-    class Padding(DoublingEngine):
-        def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
-            return super().run(graph, pieces)._replace(padding=3, compute_s=0.25)
+async def test_runs_are_counted(clock: Clock):
+    class Padding(SlowEngine):
+        def run(self, graph: Graph, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
+            return super().run(graph, pieces)[0], 3
 
-    engine, metrics = Padding("cpu", output="images"), Metrics()
+    engine, metrics = Padding("cpu", output="images", clock=clock, seconds={"a": 0.25}), Metrics()
 
     def value(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(f"figment_{name}", labels)
@@ -634,26 +632,23 @@ class NumberedAnswer:
         if self.given_up_at is None:
             self.given_up_at = self.request.taken, len(self.outcomes)
 
-    def _finish(self, outcome: Arrays | Exception) -> None:
-        self.outcomes.append(outcome)
+    def _finish(self, request: Request) -> None:
+        self.outcomes.append(request.error or request.outputs)
         self._history.changed.set()
 
 
-class HistoricEngine:
+class HistoricEngine(FakeEngine):
     """Returns its inputs, once the history lets it."""
 
     def __init__(self, number: int, max_size: int, history: History) -> None:
         self.device = f"historic-{number}"
-        self._max_size = max_size
+        self._max_size = self.preferred_batch = max_size
         self._history = history
 
-    def enough(self, graph: Graph) -> int:
-        return self._max_size
-
-    def rows(self, graph: Graph, waiting: int, idle: int) -> int:
+    def choose_batch_size(self, waiting: int, idle: int) -> int:
         return min(self._max_size, -(-waiting // (idle + 1)))
 
-    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> Run:
+    def run(self, graph: Graph, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
         joined = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
         rows = list(zip(joined["number"][:, 0].tolist(), joined["row"].tolist(), strict=True))
         assert len(rows) <= self._max_size
@@ -661,7 +656,7 @@ class HistoricEngine:
         assert run.gate.wait(TIMEOUT_S)
         if run.fails:
             raise RuntimeError("out of memory")
-        return Run(joined, 0, time.monotonic(), 0.001)
+        return joined, 0
 
 
 SUBMIT = st.tuples(st.just("submit"), st.sampled_from([A, A2, B]), st.integers(0, 2), st.integers(1, 12))
@@ -716,7 +711,7 @@ async def lived(
     problems: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: problems.append(context))
     history = History(failing, is_open=is_open)
-    batcher = Batcher(Metrics(), Turns())
+    batcher = Batcher(Metrics(), FairQueue())
     for number, (max_size, workers) in enumerate(engines):
         batcher.start(HistoricEngine(number, max_size, history), workers)
     async with asyncio.timeout(TIMEOUT_S):

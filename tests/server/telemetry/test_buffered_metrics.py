@@ -6,15 +6,15 @@ import threading
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from server.telemetry.buffered_metrics import Count, Family, Observations
+from server.telemetry.buffered_metrics import BufferedCounter, BufferedHistogram, Family
 from server.telemetry.metrics import Metrics
 
 BUCKETS = (1.0, 2.0, 5.0)
 
 
-def histograms() -> tuple[Family[Observations], CollectorRegistry]:
+def histograms() -> tuple[Family[BufferedHistogram], CollectorRegistry]:
     registry = CollectorRegistry()
-    return Family(Histogram("h", "h", ["label"], buckets=BUCKETS, registry=registry), Observations), registry
+    return Family(Histogram("h", "h", ["label"], buckets=BUCKETS, registry=registry), BufferedHistogram), registry
 
 
 def samples(registry: CollectorRegistry) -> dict[tuple[str, str], float]:
@@ -46,9 +46,9 @@ def test_observations_fall_into_the_buckets_that_prometheus_puts_them_into():
 
 def test_counts_are_told_once():
     registry = CollectorRegistry()
-    ours = Family(Counter("c", "c", ["label"], registry=registry), Count)
+    ours = Family(Counter("c", "c", ["label"], registry=registry), BufferedCounter)
     for _ in range(3):
-        ours.labels("a").inc()
+        ours.labels("a").inc(1)
         ours.labels("a").inc(2.5)
         ours.flush()
         ours.flush()
@@ -81,10 +81,10 @@ def test_the_slowest_since_the_last_look_is_remembered_with_its_request():
     ours, registry = histograms()
     child = ours.labels("a")
     for value, request in ((1.5, "quick"), (4.0, "slow"), (0.5, "quicker")):
-        child.observe(value, request)
+        child.observe_request((value, request, ""))
     ours.flush()
     assert exemplars(registry) == {"5.0": {"request_id": "slow"}}
-    child.observe(1.6, "later", "0" * 32)
+    child.observe_request((1.6, "later", "0" * 32))
     ours.flush()
     assert exemplars(registry) == {
         "5.0": {"request_id": "slow"},
@@ -95,7 +95,7 @@ def test_the_slowest_since_the_last_look_is_remembered_with_its_request():
 @pytest.mark.parametrize(("length", "is_kept"), [(118, True), (119, False)])
 def test_an_exemplar_that_openmetrics_does_not_allow_is_left_out(length: int, is_kept: bool):
     ours, registry = histograms()
-    ours.labels("a").observe(1.5, "r" * length)
+    ours.labels("a").observe_request((1.5, "r" * length, ""))
     ours.flush()
     assert bool(exemplars(registry)) is is_kept
     assert registry.get_sample_value("h_count", {"label": "a"}) == 1
@@ -103,7 +103,7 @@ def test_an_exemplar_that_openmetrics_does_not_allow_is_left_out(length: int, is
 
 def test_a_look_is_up_to_date():
     metrics, held = Metrics(), [3]
-    metrics.on_look(lambda: metrics.streams_open.set(held[0]))
+    metrics.on_scrape(lambda: metrics.streams_open.set(held[0]))
     metrics.images.labels("m").inc(5)
     value = metrics.registry.get_sample_value
     assert (value("figment_images_total", {"model": "m"}), value("figment_streams_open")) == (5, 3)

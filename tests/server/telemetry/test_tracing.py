@@ -24,9 +24,9 @@ from figment.v1 import image_service_pb2 as pb
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
 from figment.v1.images_pb2 import IMAGE_FORMAT_PNG, IMAGE_FORMAT_RAW
 from server.errors import CannotStart
-from server.rpc.server import traces_to
+from server.rpc.server import tracer_of
 from server.settings import ServerSettings, TraceSettings
-from server.telemetry.tracing import NoTraces
+from server.telemetry.tracing import NoTracer
 from tests.fakes.servers import running_server
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -86,14 +86,14 @@ def test_a_request_and_its_stages_are_spans_under_the_callers(models: Path, coll
         "figment.model": "gan",
         "figment.images": 3,
     }
-    stages = kept.children(span)
-    assert sorted(stages, key=lambda name: stages[name].start_time_unix_nano) == [
+    pipeline = kept.children(span)
+    assert sorted(pipeline, key=lambda name: pipeline[name].start_time_unix_nano) == [
         "sample",
         "queue",
         "infer",
         "encode",
     ]
-    for stage in stages.values():
+    for stage in pipeline.values():
         assert span.start_time_unix_nano <= stage.start_time_unix_nano
         assert stage.start_time_unix_nano <= stage.end_time_unix_nano <= span.end_time_unix_nano
 
@@ -155,7 +155,7 @@ def test_a_collector_that_is_away_costs_no_request(models: Path):
 
 
 def test_off_means_that_opentelemetry_is_not_even_imported(models: Path):
-    assert isinstance(traces_to(TraceSettings()), NoTraces)
+    assert isinstance(tracer_of(TraceSettings()), NoTracer)
     code = "import sys, server.app; print([name for name in sys.modules if name.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
@@ -165,7 +165,7 @@ def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, "server.telemetry.otel", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     with pytest.raises(CannotStart, match=r"traces\.endpoint: needs opentelemetry\S*, .*pip install 'figment\[otel\]'"):
-        traces_to(TraceSettings(endpoint="http://127.0.0.1:4317"))
+        tracer_of(TraceSettings(endpoint="http://127.0.0.1:4317"))
 
 
 def test_an_endpoint_is_a_url():
