@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
-from server.models.folder import log_strays, look
+from server.models.folder import log_strays, scan_folder
 from server.models.load_plan import LoadPlan
 from server.processes.heartbeat import Heartbeat
 from server.processes.supervisor import Supervisor
@@ -52,14 +52,14 @@ class App:
 
         Raises: CannotStart.
         """
-        found = await asyncio.to_thread(look, self.settings.models)
-        log_strays(found)
+        scan = await asyncio.to_thread(scan_folder, self.settings.models)
+        log_strays(scan)
         self.metrics.engine_restarts.labels(self.engines.device)  # 0: with the engines the whole process would end
         self.metrics.start()
         self._heartbeat.start()
         self.metrics_address = self._page.listen(self.settings.metrics_address)
         self.address = await self._gateway.listen(self.settings.address)
-        await self.engines.start(LoadPlan.first(found))
+        await self.engines.start(LoadPlan.of_folder(scan))
         self.model_names = self.registry.ready_names()
         self._state = self.registry.problem()
         await self._gateway.say_ready(not self._state)

@@ -38,105 +38,109 @@ from server.telemetry.metrics import Metrics
 log = structlog.get_logger()
 
 
-class Supervised:
-    """What a child hears of its supervisor, `order` first, and what it says to it."""
+class SupervisorLink:
+    """What a child hears from its supervisor, `plan` first, and what it reports to it."""
 
     def __init__(self) -> None:
-        # Whatever else writes to standard output goes to the log's stream, so that no words are mixed up with it.
-        self._words = os.dup(1)
+        # Whatever else writes to standard output goes to the log's stream, so that it is not mixed up with statuses.
+        self._output = os.dup(1)
         os.dup2(2, 1)
-        os.write(self._words, b"\n")  # the end of what was written there so far
+        os.write(self._output, b"\n")  # the end of what was written there so far
         self._heartbeat = Heartbeat(self._beat)
-        self.order = LoadPlan.model_validate_json(_line_of(0))
+        self.plan = LoadPlan.model_validate_json(_line_of(0))
 
-    def say(self, status: ProcessStatus) -> None:
-        """Tell the supervisor, unless it is gone, which standard input tells."""
+    def report(self, status: ProcessStatus) -> None:
+        """Write a status to the supervisor; nothing happens if it is gone, of which standard input tells."""
         content = status.line()
         with suppress(BrokenPipeError):
             while content:
-                content = content[os.write(self._words, content) :]
+                content = content[os.write(self._output, content) :]
 
     async def stop_wanted_or(self, other: Awaitable[None]) -> None:
         """Return when the supervisor wants this process to end, or has ended itself, or `other` has ended."""
         ends = {asyncio.create_task(_stdin_ends()), asyncio.ensure_future(other)}
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
 
-    def start_beating(self) -> None:
+    def start_heartbeat(self) -> None:
         """Say that the event loop runs, again and again."""
         self._heartbeat.start()
 
     def _beat(self) -> None:
         # A supervisor that stands still must not hold this process up when the pipe is full.
-        if select.select([], [self._words], [], 0)[1]:
-            self.say(ProcessStatus())
+        if select.select([], [self._output], [], 0)[1]:
+            self.report(ProcessStatus())
 
 
 async def serve_engines(
-    supervised: Supervised, settings: ServerSettings, metrics: Metrics, listener: int, pools: Sequence[int]
+    supervisor: SupervisorLink, settings: ServerSettings, metrics: Metrics, listener: int, pools: Sequence[int]
 ) -> None:
     """Be the engines' process: links come from the socket `listener`, gateway N shares the memory `pools[N]`."""
     from server.runtime.engines import Engines  # the gateways that share them do without onnxruntime
     from server.runtime.loading import loaded
 
-    supervised.start_beating()
+    supervisor.start_heartbeat()
     engines = Engines(settings, metrics)
-    await engines.start(supervised.order)
+    await engines.start(supervisor.plan)
     registry = engines.registry
-    links = EngineServer([SharedMemoryPool(descriptor) for descriptor in pools], registry, engines.queue)
-    server = await asyncio.get_running_loop().create_unix_server(links.new, sock=socket.socket(fileno=listener))
+    engine_server = EngineServer([SharedMemoryPool(descriptor) for descriptor in pools], registry, engines.queue)
+    server = await asyncio.get_running_loop().create_unix_server(engine_server.new, sock=socket.socket(fileno=listener))
     problem = registry.problem()
-    supervised.say(ProcessStatus(ready=not problem, problem=problem, versions=loaded(registry), device=engines.device))
-    await supervised.stop_wanted_or(engines.failed())
+    supervisor.report(
+        ProcessStatus(ready=not problem, problem=problem, versions=loaded(registry), device=engines.device)
+    )
+    await supervisor.stop_wanted_or(engines.failed())
     server.close()
     await engines.stop()
 
 
-async def serve_alone(supervised: Supervised, settings: ServerSettings, metrics: Metrics) -> None:
+async def serve_alone(supervisor: SupervisorLink, settings: ServerSettings, metrics: Metrics) -> None:
     """Be a gateway that has engines of its own."""
     from server.runtime.engines import Engines  # as above
     from server.runtime.loading import loaded
 
-    supervised.start_beating()
+    supervisor.start_heartbeat()
     engines = Engines(settings, metrics)
     registry = engines.registry
     gateway = GrpcServer(settings, registry, engines.queue, metrics)
     # Not before it can serve: the others that listen on the port can.
-    await engines.start(supervised.order)
+    await engines.start(supervisor.plan)
     await gateway.listen(settings.address)
     problem = registry.problem()
     await gateway.say_ready(not problem)
-    supervised.say(ProcessStatus(ready=not problem, problem=problem, versions=loaded(registry), device=engines.device))
-    await supervised.stop_wanted_or(engines.failed())
+    supervisor.report(
+        ProcessStatus(ready=not problem, problem=problem, versions=loaded(registry), device=engines.device)
+    )
+    await supervisor.stop_wanted_or(engines.failed())
     await gateway.drain()
     await engines.stop()
 
 
 async def serve_gateway(
-    supervised: Supervised, settings: ServerSettings, metrics: Metrics, number: int, path: str, pool: int
+    supervisor: SupervisorLink, settings: ServerSettings, metrics: Metrics, number: int, path: str, pool: int
 ) -> None:
     """Be gateway `number`: the engines listen at `path`, and share the memory `pool`."""
-    supervised.start_beating()
+    supervisor.start_heartbeat()
     registry = ModelRegistry()
     changed: asyncio.Queue[bool] = asyncio.Queue()
-    link = EngineClient(
+    client = EngineClient(
         number, SharedMemoryPool(pool), registry, lambda: changed.put_nowait(True), lambda: changed.put_nowait(False)
     )
-    gateway = GrpcServer(settings, registry, link, metrics)
+    gateway = GrpcServer(settings, registry, client, metrics)
     await gateway.listen(settings.address)
 
     async def stay_connected() -> None:
         while True:
             # The supervisor holds the listening socket: while the engines start, this waits in its backlog.
-            await asyncio.get_running_loop().create_unix_connection(lambda: link, path)
+            await asyncio.get_running_loop().create_unix_connection(lambda: client, path)
             is_ready = True
             while is_ready:
                 is_ready = await changed.get()
                 problem = registry.problem() if is_ready else ENGINE_LOST
                 await gateway.say_ready(not problem)
-                supervised.say(ProcessStatus(ready=not problem, problem=problem))
+                supervisor.report(ProcessStatus(ready=not problem, problem=problem))
 
     staying = asyncio.create_task(stay_connected())
-    await supervised.stop_wanted_or(staying)
+    await supervisor.stop_wanted_or(staying)
     if staying.done():
         staying.result()
     await gateway.drain()
@@ -166,7 +170,7 @@ def main(arguments: Sequence[str]) -> None:
     set_up_logging()
     sys.stderr = PrintedLines()
     structlog.contextvars.bind_contextvars(process=name)
-    supervised = Supervised()
+    supervisor = SupervisorLink()
     try:
         count_in(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]), name)
         metrics = Metrics()
@@ -174,16 +178,16 @@ def main(arguments: Sequence[str]) -> None:
         try:
             if role == "engines":
                 listener, *pools = map(int, rest)
-                run(serve_engines(supervised, settings, metrics, listener, pools))
+                run(serve_engines(supervisor, settings, metrics, listener, pools))
             elif role == "alone":
-                run(serve_alone(supervised, settings, metrics))
+                run(serve_alone(supervisor, settings, metrics))
             else:
                 number, path, pool = rest
-                run(serve_gateway(supervised, settings, metrics, int(number), path, int(pool)))
+                run(serve_gateway(supervisor, settings, metrics, int(number), path, int(pool)))
         finally:
             metrics.stop()
     except CannotStart as error:
-        supervised.say(ProcessStatus(error=str(error)))
+        supervisor.report(ProcessStatus(error=str(error)))
         sys.exit(1)
 
 

@@ -1,6 +1,6 @@
 """What a folder of models holds, as its names tell.
 
-    models folder -> look() -> versions to load, and strays: what is there and is no model, with what to do about it
+    models folder -> scan_folder() -> versions to load, and strays: what is there and is no model, with what to do about it
 
 Reads names, and no bundle. What was not found cannot be served, so it is told rather than passed over.
 """
@@ -50,7 +50,7 @@ class FolderScan:
         return f"{problem}; figment export <run> --models {self.folder} makes one, then start the server again"
 
 
-def look(folder: Path) -> FolderScan:
+def scan_folder(folder: Path) -> FolderScan:
     """Find all versions of all models in `folder`.
 
     Raises: CannotStart, if it cannot be read: there is nothing to wait for.
@@ -87,12 +87,12 @@ def look(folder: Path) -> FolderScan:
     return FolderScan(folder, tuple(versions), tuple(strays))
 
 
-def log_strays(found: FolderScan) -> None:
+def log_strays(scan: FolderScan) -> None:
     """Log what a folder of models holds beside models."""
-    for stray in found.strays[:MAX_STRAYS]:
-        log.warning("not served", folder=str(found.folder), reason=stray)
-    if len(found.strays) > MAX_STRAYS:
-        log.warning("not served", folder=str(found.folder), reason=f"{len(found.strays) - MAX_STRAYS} more")
+    for stray in scan.strays[:MAX_STRAYS]:
+        log.warning("not served", folder=str(scan.folder), reason=stray)
+    if len(scan.strays) > MAX_STRAYS:
+        log.warning("not served", folder=str(scan.folder), reason=f"{len(scan.strays) - MAX_STRAYS} more")
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

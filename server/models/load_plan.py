@@ -30,12 +30,12 @@ class LoadPlan(BaseModel, frozen=True, extra="forbid"):
     is_again: bool = False
 
     @classmethod
-    def first(cls, found: FolderScan) -> "LoadPlan":
+    def of_folder(cls, scan: FolderScan) -> "LoadPlan":
         """Everything that a folder holds."""
-        versions = tuple(Version(name=name, version=version) for name, version in found.versions)
-        return cls(versions=versions, nothing=found.nothing)
+        versions = tuple(Version(name=name, version=version) for name, version in scan.versions)
+        return cls(versions=versions, nothing=scan.nothing)
 
-    def again(self, served: tuple[Version, ...], *, is_served: bool) -> "LoadPlan":
+    def for_restart(self, served: tuple[Version, ...], *, is_served: bool) -> "LoadPlan":
         """What a process that is started again has to load.
 
         What others serve meanwhile, `is_served`, it must serve exactly as they do; else it may serve what is there now.

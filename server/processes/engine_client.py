@@ -1,4 +1,4 @@
-"""The gateway's end of the link to the engines' process: a queue for those who submit, the source of the registry."""
+"""The gateway's end of the link to the engines' process: the queue that a gateway submits to, the source of its registry."""
 
 import asyncio
 import time
@@ -27,7 +27,7 @@ NO_MEMORY_RETRY_S = 1.0
 log = structlog.get_logger()
 
 
-class _Sent:
+class _InFlight:
     """A request that the engines have, or that waits for room in the pool."""
 
     __slots__ = ("inputs_mask", "offset", "outputs", "request", "size")
@@ -59,20 +59,20 @@ class EngineClient(Connection):
         self._number = number
         self._pool = pool
         self._registry = registry
-        self._told = ModelRegistry()
+        self._next_registry = ModelRegistry()
         self._on_ready = on_ready
         self._on_lost = on_lost
         self._graphs: dict[Graph, tuple[int, LoadedModel]] = {}
-        self._sent: dict[int, _Sent] = {}
+        self._in_flight: dict[int, _InFlight] = {}
         self._numbers: dict[Request, int] = {}
-        self._waiting: deque[tuple[int, _Sent]] = deque()
+        self._waiting: deque[tuple[int, _InFlight]] = deque()
         self._next_number = 0
         self._is_ready = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Greet the engines, who tell their models."""
         super().connection_made(transport)
-        self._told = ModelRegistry()
+        self._next_registry = ModelRegistry()
         self.send(Kind.HELLO, HELLO.pack(self._number))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -80,8 +80,8 @@ class EngineClient(Connection):
         self._is_ready = False
         self._incoming.clear()
         self._waiting.clear()
-        sent, self._sent, self._numbers = self._sent, {}, {}
-        for entry in sent.values():
+        in_flight, self._in_flight, self._numbers = self._in_flight, {}, {}
+        for entry in in_flight.values():
             self._free(entry)
             self._end(entry.request, Unavailable(ENGINE_LOST))
         self._on_lost()
@@ -101,13 +101,13 @@ class EngineClient(Connection):
         mask = sum(1 << INPUTS.index(name) for name in inputs)
         _, size = fields(manifest, names_of(mask), count)
         outputs, size = fields(manifest, OUTPUTS[graph.role], count, size)
-        entry = _Sent(request, mask, outputs, size)
+        entry = _InFlight(request, mask, outputs, size)
         if size > self._pool.size:
             failure = EngineFailed(f"{count} rows take {size} bytes, a gateway of several has {self._pool.size}")
             asyncio.get_running_loop().call_soon(self._end, request, failure)
             return request
         self._next_number = (self._next_number + 1) & 0xFFFFFFFF
-        self._sent[self._next_number] = entry
+        self._in_flight[self._next_number] = entry
         self._numbers[request] = self._next_number
         self._waiting.append((self._next_number, entry))
         self._send_waiting()
@@ -121,8 +121,8 @@ class EngineClient(Connection):
         number = self._numbers.pop(request, None)
         if number is None:
             return
-        if self._sent[number].offset is None:
-            del self._sent[number]
+        if self._in_flight[number].offset is None:
+            del self._in_flight[number]
         else:
             self.send(Kind.CANCEL, CANCEL.pack(number))
 
@@ -139,11 +139,13 @@ class EngineClient(Connection):
             version = GetModelResponse.FromString(payload[VERSION.size :])
             loaded = LoadedModel(version.manifest, version.engine, variant.rstrip(b"\0").decode())
             model = loaded if version.engine else None
-            self._told.put(version.manifest.name, version.versions[0], model)
+            self._next_registry.put(version.manifest.name, version.versions[0], model)
         elif kind is Kind.READY:
-            self._graphs = {graph: (place, model) for place, (graph, model) in enumerate(graphs_of(self._told))}
-            self._told.nothing = payload.decode()
-            self._registry.adopt(self._told)
+            self._graphs = {
+                graph: (place, model) for place, (graph, model) in enumerate(graphs_of(self._next_registry))
+            }
+            self._next_registry.nothing = payload.decode()
+            self._registry.adopt(self._next_registry)
             self._is_ready = True
             self._on_ready()
 
@@ -175,14 +177,14 @@ class EngineClient(Connection):
         """End the first request that waits: there is no memory for it."""
         log.error("no shared memory", reason=str(error))
         self._waiting.popleft()
-        request = self._sent.pop(number).request
+        request = self._in_flight.pop(number).request
         self._numbers.pop(request, None)
         # Not at once: it may have been submitted just now, by somebody who does not know its request yet.
         refusal = Rejected(f"this machine has no memory for more images: {error}", NO_MEMORY_RETRY_S)
         asyncio.get_running_loop().call_soon(self._end, request, refusal)
 
     def _done(self, number: int, queue_s: float, compute_s: float, batch_size: int) -> None:
-        entry = self._sent[number]
+        entry = self._in_flight[number]
         request = entry.request
         request.queue_s, request.compute_s, request.batch_size = queue_s, compute_s, batch_size
         assert entry.offset is not None, "it was sent"
@@ -192,14 +194,14 @@ class EngineClient(Connection):
         self._pop(number)
         self._end(request, None)
 
-    def _pop(self, number: int) -> _Sent:
-        entry = self._sent.pop(number)
+    def _pop(self, number: int) -> _InFlight:
+        entry = self._in_flight.pop(number)
         self._numbers.pop(entry.request, None)
         self._free(entry)
         self._send_waiting()
         return entry
 
-    def _free(self, entry: _Sent) -> None:
+    def _free(self, entry: _InFlight) -> None:
         if entry.offset is not None:
             self._pool.free(entry.offset, entry.size)
 

@@ -24,7 +24,7 @@ class EngineServer:
         self.registry = registry
         self.queue = queue
         self.graphs = list(graphs_of(registry))
-        self.links: dict[int, _GatewayConnection] = {}
+        self.connections: dict[int, _GatewayConnection] = {}
 
     def new(self) -> asyncio.Protocol:
         """The end of a link that was just accepted."""
@@ -34,19 +34,19 @@ class EngineServer:
 class _GatewayConnection(Connection):
     """The engines' end of the link to one gateway."""
 
-    def __init__(self, links: EngineServer) -> None:
+    def __init__(self, server: EngineServer) -> None:
         super().__init__()
-        self._links = links
+        self._server = server
         self._number = -1
         self._requests: dict[int, Request] = {}
 
     def connection_lost(self, error: Exception | None) -> None:
         """Forget the requests of a gateway that is gone."""
-        if self._links.links.get(self._number) is self:
-            del self._links.links[self._number]
+        if self._server.connections.get(self._number) is self:
+            del self._server.connections[self._number]
             log.info("gateway gone", gateway=self._number, requests=len(self._requests))
         for request in self._requests.values():
-            self._links.queue.cancel(request)
+            self._server.queue.cancel(request)
         self._requests.clear()
 
     def receive(self, kind: Kind, payload: bytes) -> None:
@@ -56,26 +56,26 @@ class _GatewayConnection(Connection):
         elif kind is Kind.CANCEL:
             (number,) = CANCEL.unpack(payload)
             if number in self._requests:
-                self._links.queue.cancel(self._requests.pop(number))
+                self._server.queue.cancel(self._requests.pop(number))
                 self.send(Kind.DONE, DONE.pack(number, 0.0, 0.0, 0))
         elif kind is Kind.HELLO:
             (self._number,) = HELLO.unpack(payload)
-            before = self._links.links.get(self._number)
+            before = self._server.connections.get(self._number)
             if before:  # its gateway is dead, and its memory is the new one's
                 before.connection_lost(None)
-            self._links.links[self._number] = self
-            for name, status, model in self._links.registry.versions():
+            self._server.connections[self._number] = self
+            for name, status, model in self._server.registry.versions():
                 version = GetModelResponse(versions=[status], engine=model.engine if model else "")
                 version.manifest.name = name
                 if model:
                     version.manifest.CopyFrom(model.manifest)
                 variant = model.variant if model else ""
                 self.send(Kind.VERSION, VERSION.pack(variant.encode()) + version.SerializeToString())
-            self.send(Kind.READY, self._links.registry.nothing.encode())
+            self.send(Kind.READY, self._server.registry.nothing.encode())
 
     def _submit(self, number: int, place: int, rows: int, mask: int, offset: int, caller: int) -> None:
-        pool, queue = self._links.pools[self._number], self._links.queue
-        graph, model = self._links.graphs[place]
+        pool, queue = self._server.pools[self._number], self._server.queue
+        graph, model = self._server.graphs[place]
         layout, end = fields(model.manifest, names_of(mask), rows)
         inputs = {name: pool.array(offset + at, dtype, shape) for name, dtype, shape, at in layout}
         outputs, _ = fields(model.manifest, OUTPUTS[graph.role], rows, end)

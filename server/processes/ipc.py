@@ -48,7 +48,7 @@ class Connection(asyncio.Protocol):
         self._outgoing: list[bytes] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Be able to send."""
+        """Keep the transport to send by."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's do not inherit
 
     def data_received(self, data: bytes) -> None:

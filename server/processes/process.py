@@ -1,6 +1,6 @@
 """One process of a server, started again whenever it ends before it is told to.
 
-    start() -> [spawn -> words ... -> end -> pause] ... -> stop()
+    start() -> [spawn -> statuses ... -> end -> pause] ... -> stop()
 
 Its life is one task of the event loop: whatever goes wrong in it is in the log, and the process is started again. A process
 that has stopped, or hangs, says no more: it is killed, and started again as well.
@@ -37,7 +37,7 @@ START_BEATS = 120
 SLOW_START_BEATS = 30
 """Beats after which the log says again that a process is not ready."""
 
-MAX_WORD_BYTES = 1 << 24
+MAX_LINE_BYTES = 1 << 24
 
 LAST_S = 5.0
 """Seconds that a process has to end once it has closed its standard output, which is its end otherwise."""
@@ -45,7 +45,7 @@ LAST_S = 5.0
 log = structlog.get_logger()
 
 
-class _Mouth(asyncio.Protocol):
+class _OutputLines(asyncio.Protocol):
     """Cuts what a process writes to its standard output into lines; `closed` is set when nothing more will come."""
 
     def __init__(self, on_line: Callable[[bytes], None], closed: asyncio.Event) -> None:
@@ -55,7 +55,7 @@ class _Mouth(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_WORD_BYTES:
+        if len(self._rest) > MAX_LINE_BYTES:
             lines, self._rest = [*lines, self._rest], b""
         for line in lines:
             self._on_line(line)
@@ -69,9 +69,9 @@ class Process:
 
     command     what to run
     files       descriptors that it inherits
-    order       called before each start, tells the first line of its standard input
+    plan        called before each start, tells the first line of its standard input
     on_end      called when it has ended
-    on_word     called when it has said something new
+    on_status     called when it has said something new
     """
 
     def __init__(
@@ -80,9 +80,9 @@ class Process:
         command: Sequence[str],
         environment: dict[str, str],
         files: Sequence[int],
-        order: Callable[["Process"], bytes],
+        plan: Callable[["Process"], bytes],
         on_end: Callable[["Process"], None],
-        on_word: Callable[[], None],
+        on_status: Callable[[], None],
     ) -> None:
         self.name = name
         self.is_ready = False
@@ -101,9 +101,9 @@ class Process:
         self._command = command
         self._environment = environment
         self._files = files
-        self._order = order
+        self._plan = plan
         self._on_end = on_end
-        self._on_word = on_word
+        self._on_status = on_status
         self._silent_beats = 0
         self._beats = 0
         self._is_stopping = asyncio.Event()
@@ -181,12 +181,12 @@ class Process:
                 await asyncio.wait_for(self._is_stopping.wait(), pause_s)
 
     async def _run(self) -> None:
-        """Start the process, hear it, and return when it has ended."""
+        """Start the process, read its output, and return when it has ended."""
         self._silent_beats = self._beats = 0
         self._reason = ""
         self._is_gone = False
         self._is_over = asyncio.Event()
-        mouth = _Mouth(self._hear_line, self._is_over)
+        lines = _OutputLines(self._read_line, self._is_over)
         # Not by the event loop: uvloop forks as a whole, which a process that has used gRPC does not survive.
         process = subprocess.Popen(  # noqa: ASYNC220, S603  # some milliseconds; this package's own module
             self._command,
@@ -200,13 +200,13 @@ class Process:
         with ExitStack() as stack:
             stack.callback(process.wait)
             stack.callback(process.kill)
-            said, _ = await loop.connect_read_pipe(lambda: mouth, process.stdout)
-            stack.callback(said.close)
+            output, _ = await loop.connect_read_pipe(lambda: lines, process.stdout)
+            stack.callback(output.close)
             self._stdin, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
             stack.callback(_drop, self._stdin)
             self._process = process
             stack.callback(self._forget)
-            self._stdin.write(self._order(self) + b"\n")
+            self._stdin.write(self._plan(self) + b"\n")
             if self._is_stopping.is_set():
                 self._stdin.close()
             await self._is_over.wait()
@@ -227,7 +227,7 @@ class Process:
         except Exception:
             log.exception("bug: an end was not dealt with", process=self.name)
 
-    def _hear_line(self, line: bytes) -> None:
+    def _read_line(self, line: bytes) -> None:
         if not line:
             return
         try:
@@ -239,11 +239,11 @@ class Process:
         if not status.model_fields_set:
             return
         try:
-            self._hear(status)
+            self._apply(status)
         except Exception:
             log.exception("bug: a word was not understood", process=self.name)
 
-    def _hear(self, status: ProcessStatus) -> None:
+    def _apply(self, status: ProcessStatus) -> None:
         self.versions = self.versions if status.versions is None else status.versions
         self.device = status.device or self.device
         if status.error is not None:
@@ -252,7 +252,7 @@ class Process:
         elif status.ready is not None:
             self.is_ready, self.has_started = status.ready, True
             self._problem = status.problem or "does not serve"
-        self._on_word()
+        self._on_status()
 
     def _forget(self) -> None:
         self._process = self._stdin = None

@@ -23,7 +23,7 @@ import structlog
 
 from server.addresses import bound, joined, split, unavailable
 from server.errors import CannotStart
-from server.models.folder import log_strays, look
+from server.models.folder import log_strays, scan_folder
 from server.models.load_plan import LoadPlan
 from server.processes.heartbeat import Heartbeat
 from server.processes.process import Process
@@ -67,9 +67,9 @@ class Supervisor:
         Raises: CannotStart.
         """
         is_on_cpu = devices(self.settings.device) == ["cpu"]
-        found = await asyncio.to_thread(look, self.settings.models)
-        log_strays(found)
-        self._order = LoadPlan.first(found)
+        scan = await asyncio.to_thread(scan_folder, self.settings.models)
+        log_strays(scan)
+        self._plan = LoadPlan.of_folder(scan)
         self._scratch = Scratch.make()
         self._held.callback(self._scratch.close)
         registry = registry_of_processes(self._scratch.path)
@@ -189,19 +189,19 @@ class Supervisor:
             "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
         }
         inherited = [self._scratch.lock, *files]
-        process = Process(name, command, environment, inherited, self._order_for, self._ended, self._changed.set)
+        process = Process(name, command, environment, inherited, self._plan_for, self._ended, self._changed.set)
         process.start()
         return process
 
-    def _order_for(self, process: Process) -> bytes:
+    def _plan_for(self, process: Process) -> bytes:
         """What a process is to load that is about to start."""
-        order = self._order
+        plan = self._plan
         if self._has_served:
             others = [child.versions for child in self._children if child.is_ready and child is not process]
             serving = next(filter(None, others), ())
-            known = next(child.versions for child in self._children if child.versions)
-            order = order.again(serving or known, is_served=bool(serving))
-        return order.model_dump_json().encode()
+            last = next(child.versions for child in self._children if child.versions)
+            plan = plan.for_restart(serving or last, is_served=bool(serving))
+        return plan.model_dump_json().encode()
 
     def _ended(self, process: Process) -> None:
         """Called when a process has ended."""

@@ -87,7 +87,7 @@ class Pipeline:
         return request
 
     def submit(self, graph: Graph, inputs: Arrays, caller: Hashable, finish: Callable[[Request], None]) -> Request:
-        """The same for those that are no task: `finish` is called once, unless the request is cancelled."""
+        """As `run`, for whoever is no task: `finish` is called once, unless the request is cancelled."""
         return self.queue.submit(graph, inputs, caller, partial(self._finished, current_trace.get(), finish))
 
     def encode_inline(self, model: LoadedModel, run: Request, image_format: int) -> tuple[Parts, float]:

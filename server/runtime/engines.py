@@ -1,6 +1,6 @@
 """The engines of one process, the queue in front of them, and the models that they hold.
 
-    settings, order -> an Engine for each device -> load_all() -> worker threads take from one Batcher
+    settings, plan -> an Engine for each device -> load_all() -> worker threads take from one Batcher
 
 Everything that a gateway asks for by name, it finds in the registry; everything it wants run, it submits to the queue.
 """
@@ -44,11 +44,11 @@ class Engines:
         self.registry = ModelRegistry()
         self.queue = Batcher(metrics, FairQueue(settings.shares))
 
-    async def start(self, order: LoadPlan) -> None:
+    async def start(self, plan: LoadPlan) -> None:
         """Load the models, then run what is submitted. Raises: CannotStart, if what was served before cannot be."""
         settings = self._settings
         await asyncio.to_thread(
-            load_all, settings.models, order, settings.variant, self._engines, self.registry, self._metrics
+            load_all, settings.models, plan, settings.variant, self._engines, self.registry, self._metrics
         )
         self._metrics.build_info.labels(version("figment"), platform.python_version(), VERSION).set(1)
         for engine in self._engines:

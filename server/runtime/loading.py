@@ -1,6 +1,6 @@
 """Load the versions of a folder of models into the engines.
 
-    order -> [version folder -> read_bundle -> engine.load -> LoadedModel | reason] ... -> registry
+    plan -> [version folder -> read_bundle -> engine.load -> LoadedModel | reason] ... -> registry
 
 A version that cannot be loaded is kept with its reason; the others are served.
 """
@@ -23,15 +23,15 @@ log = structlog.get_logger()
 
 
 def load_all(
-    folder: Path, order: LoadPlan, variant: Choice, engines: Sequence[Engine], registry: ModelRegistry, metrics: Metrics
+    folder: Path, plan: LoadPlan, variant: Choice, engines: Sequence[Engine], registry: ModelRegistry, metrics: Metrics
 ) -> None:
     """Load all versions, each as the variant asked for, then open the registry. Blocks; for a thread.
 
     Raises: CannotStart, if what was served before cannot be.
     """
     lost: list[str] = []
-    registry.nothing = order.nothing
-    for asked in order.versions:
+    registry.nothing = plan.nothing
+    for asked in plan.versions:
         name, version = asked.name, asked.version
         registry.put(name, VersionStatus(version=version, state=VersionState.VERSION_STATE_LOADING))
         try:
@@ -60,7 +60,7 @@ def load_all(
         registry.put(name, VersionStatus(version=version, state=state, reason=reason), model)
         metrics.model_ready.labels(name, version).set(model is not None)
         metrics.model_loads.labels(name, "ok" if model else "failed").inc(1)
-    if order.is_again and (lost or registry.problem()):
+    if plan.is_again and (lost or registry.problem()):
         raise CannotStart(f"cannot serve what this server serves: {'; '.join(lost) or registry.problem()}")
     registry.open()
 

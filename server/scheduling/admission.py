@@ -96,6 +96,6 @@ class Reservation:
         self.release()
 
     def release(self) -> None:
-        """Be free again; nothing happens to one that was released before."""
+        """Free the room; nothing happens the second time."""
         self._admission.count(self._model, -self._images)
         self._images = 0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.errors import CannotStart
-from server.models.folder import FolderScan, look
+from server.models.folder import FolderScan, scan_folder
 
 
 def folder_of(root: Path, *names: str) -> Path:
@@ -30,7 +30,7 @@ def test_versions_come_in_order_and_what_belongs_to_a_model_is_no_stray(tmp_path
         "b/.11.writing/",
         ".trash/1/",
     ]
-    found = look(folder_of(tmp_path, *names))
+    found = scan_folder(folder_of(tmp_path, *names))
     assert found == FolderScan(tmp_path, (("a.b_c-d", "1"), ("b", "9"), ("b", "10")), ())
 
 
@@ -60,7 +60,7 @@ def test_versions_come_in_order_and_what_belongs_to_a_model_is_no_stray(tmp_path
     ],
 )
 def test_a_stray_is_named_with_what_to_do_about_it(tmp_path: Path, name: str, stray: str):
-    found = look(folder_of(tmp_path, "gan/1/", name))
+    found = scan_folder(folder_of(tmp_path, "gan/1/", name))
     assert found.versions == (("gan", "1"),)
     (line,) = found.strays
     assert re.match(stray, line), line
@@ -72,7 +72,7 @@ def test_links_are_followed_and_broken_ones_are_told(tmp_path: Path):
     (models / "vae").symlink_to(real)
     (models / "gone").symlink_to(tmp_path / "nowhere")
     (models / "circle").symlink_to(models / "circle")
-    found = look(models)
+    found = scan_folder(models)
     assert found.versions == (("gan", "1"), ("vae", "1"))
     assert found.strays == tuple(f"'{name}': a link to nothing that can be read" for name in ("circle", "gone"))
 
@@ -82,20 +82,20 @@ def test_links_are_followed_and_broken_ones_are_told(tmp_path: Path):
 )
 def test_a_model_given_for_its_folder_is_told_the_folder(tmp_path: Path, given: str, advice: str):
     folder_of(tmp_path, "models/vae/1/manifest.json")
-    assert advice.format(tmp_path.resolve()) in look(tmp_path / given).nothing
+    assert advice.format(tmp_path.resolve()) in scan_folder(tmp_path / given).nothing
 
 
 def test_an_empty_folder_is_told_what_fills_it(tmp_path: Path):
     expected = f"models: there is no model in {tmp_path}; figment export <run> --models {tmp_path} makes one"
-    assert look(tmp_path).nothing.startswith(expected)
+    assert scan_folder(tmp_path).nothing.startswith(expected)
 
 
 def test_a_folder_that_is_not_there_or_is_a_file_cannot_be_served(tmp_path: Path):
     with pytest.raises(CannotStart, match=r"^models: there is no folder .*nowhere: figment export <run> --models"):
-        look(tmp_path / "nowhere")
+        scan_folder(tmp_path / "nowhere")
     (tmp_path / "file").touch()
     with pytest.raises(CannotStart, match=r"^models: .*file cannot be read: Not a directory"):
-        look(tmp_path / "file")
+        scan_folder(tmp_path / "file")
 
 
 def test_a_folder_of_somebody_else_cannot_be_served_and_a_model_of_his_is_told(
@@ -110,9 +110,9 @@ def test_a_folder_of_somebody_else_cannot_be_served_and_a_model_of_his_is_told(
         return scandir(path)
 
     monkeypatch.setattr("server.models.folder.os.scandir", scandir_of_others)
-    found = look(tmp_path)
+    found = scan_folder(tmp_path)
     assert found.versions == (("gan", "1"),)
     assert found.strays == (f"'vae': cannot be read: Permission denied; the server runs as user {os.getuid()}",)
     closed.add(str(tmp_path))
     with pytest.raises(CannotStart, match=r"^models: .* cannot be read: Permission denied; the server runs as user"):
-        look(tmp_path)
+        scan_folder(tmp_path)

@@ -180,7 +180,7 @@ async def test_bugs_in_what_hears_it_are_logged_and_its_life_goes_on():
 
     with capture_logs() as lines:
         process = Watched(f"{READY}sys.exit()")
-        process._on_word = process._on_end = fail
+        process._on_status = process._on_end = fail
         async with running(process):
             await soon(lambda: process.failures == 2)
     events = {line["event"] for line in lines}
