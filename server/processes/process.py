@@ -7,17 +7,15 @@ that has stopped, or hangs, says no more: it is killed, and started again as wel
 """
 
 import asyncio
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
-from pathlib import Path
+from contextlib import suppress
 
 import structlog
 from pydantic import ValidationError
 
 from server.models.load_plan import Version
+from server.processes.child_process import ChildProcess, ending
 from server.processes.status import ProcessStatus
 
 STEADY_S = 5.0
@@ -37,31 +35,7 @@ START_BEATS = 120
 SLOW_START_BEATS = 30
 """Beats after which the log says again that a process is not ready."""
 
-MAX_LINE_BYTES = 1 << 24
-
-LAST_S = 5.0
-"""Seconds that a process has to end once it has closed its standard output, which is its end otherwise."""
-
 log = structlog.get_logger()
-
-
-class _OutputLines(asyncio.Protocol):
-    """Cuts what a process writes to its standard output into lines; `closed` is set when nothing more will come."""
-
-    def __init__(self, on_line: Callable[[bytes], None], closed: asyncio.Event) -> None:
-        self._closed = closed
-        self._on_line = on_line
-        self._rest = b""
-
-    def data_received(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        if len(self._rest) > MAX_LINE_BYTES:
-            lines, self._rest = [*lines, self._rest], b""
-        for line in lines:
-            self._on_line(line)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._closed.set()
 
 
 class Process:
@@ -107,10 +81,7 @@ class Process:
         self._silent_beats = 0
         self._beats = 0
         self._is_stopping = asyncio.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stdin: asyncio.WriteTransport | None = None
-        self._is_over = asyncio.Event()
-        self._is_gone = False
+        self._child: ChildProcess | None = None
         self._life: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -120,41 +91,36 @@ class Process:
     async def stop(self, timeout_s: float) -> None:
         """Tell it to stop, and kill it when it has not done so after `timeout_s`."""
         self._is_stopping.set()
-        if self._stdin and not self._stdin.is_closing():
-            self._stdin.close()
+        if self._child:
+            self._child.close_input()
         if not self._life:
             return
         await asyncio.wait([self._life], timeout=timeout_s)
         if not self._life.done():
             log.warning("process killed", process=self.name, after_s=timeout_s)
-            self._kill()
+            if self._child:
+                self._child.kill()
             await self._life
 
     def beat(self) -> None:
         """To be called once a second: a process that has said nothing for too many of these is killed."""
-        process = self._process
-        if not process:
-            return
-        if process.poll() is not None:
-            # Its end is that of its pipe, unless somebody else holds that; what it said last has been heard a beat later.
-            if self._is_gone:
-                self._is_over.set()
-            self._is_gone = True
+        child = self._child
+        if not child or child.has_ended():
             return
         self._silent_beats += 1
         self._beats += 1
         if self._silent_beats >= (HUNG_BEATS if self.has_started else START_BEATS):
-            if not _is_traced(process.pid):
+            if not child.is_traced:
                 self._reason = f"said nothing for {self._silent_beats} s and was killed"
-                log.error("process hangs", process=self.name, pid=process.pid, silent_s=self._silent_beats)
-                process.kill()
+                log.error("process hangs", process=self.name, pid=child.pid, silent_s=self._silent_beats)
+                child.kill()
         elif not self.has_started and self._beats % SLOW_START_BEATS == 0:
-            log.warning("process not ready yet", process=self.name, pid=process.pid, after_s=self._beats)
+            log.warning("process not ready yet", process=self.name, pid=child.pid, after_s=self._beats)
 
     @property
     def pid(self) -> int | None:
         """Number of the process that runs."""
-        return self._process.pid if self._process and self._process.returncode is None else None
+        return self._child.pid if self._child else None
 
     @property
     def problem(self) -> str:
@@ -184,37 +150,18 @@ class Process:
         """Start the process, read its output, and return when it has ended."""
         self._silent_beats = self._beats = 0
         self._reason = ""
-        self._is_gone = False
-        self._is_over = asyncio.Event()
-        lines = _OutputLines(self._read_line, self._is_over)
-        # Not by the event loop: uvloop forks as a whole, which a process that has used gRPC does not survive.
-        process = subprocess.Popen(  # noqa: ASYNC220, S603  # some milliseconds; this package's own module
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=self._environment,
-            pass_fds=self._files,
-            start_new_session=True,
-        )
-        loop = asyncio.get_running_loop()
-        with ExitStack() as stack:
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-            output, _ = await loop.connect_read_pipe(lambda: lines, process.stdout)
-            stack.callback(output.close)
-            self._stdin, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, process.stdin)
-            stack.callback(_drop, self._stdin)
-            self._process = process
-            stack.callback(self._forget)
-            self._stdin.write(self._plan(self) + b"\n")
-            if self._is_stopping.is_set():
-                self._stdin.close()
-            await self._is_over.wait()
-            code = await asyncio.to_thread(_wait, process)
-        self._fail(_ending(code))
+        async with ChildProcess.running(self._command, self._environment, self._files, self._read_line) as child:
+            self._child, pid = child, child.pid
+            try:
+                child.write(self._plan(self) + b"\n")
+                if self._is_stopping.is_set():
+                    child.close_input()
+                status = await child.wait()
+            finally:
+                self._child = None
+        self._fail(ending(status))
         if not self._is_stopping.is_set():
-            facts = {"process": self.name, "pid": process.pid, "exit_code": code}
-            log.error("process ended", **facts, reason=self._problem)
+            log.error("process ended", process=self.name, pid=pid, exit_code=status, reason=self._problem)
 
     def _fail(self, problem: str) -> None:
         """It does not run any more, for the reason that is known, or `problem`."""
@@ -253,42 +200,3 @@ class Process:
             self.is_ready, self.has_started = status.ready, True
             self._problem = status.problem or "does not serve"
         self._on_status()
-
-    def _forget(self) -> None:
-        self._process = self._stdin = None
-
-    def _kill(self) -> None:
-        if self._process:
-            self._process.kill()
-
-
-def _drop(transport: asyncio.WriteTransport) -> None:
-    if not transport.is_closing():
-        transport.abort()
-
-
-def _wait(process: "subprocess.Popen[bytes]") -> int:
-    """The exit status of a process that is about to end."""
-    try:
-        return process.wait(LAST_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        return process.wait()
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"has ended with status {code}"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    return f"was ended by {name}"
-
-
-def _is_traced(pid: int) -> bool:
-    """Whether a debugger holds a process; no where there is no /proc."""
-    try:
-        return "\nTracerPid:\t0\n" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False

@@ -8,8 +8,7 @@ Knows numpy, not gRPC and not whose rows it computes.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,16 +20,10 @@ from server.models.variants import files_of
 from server.runtime.self_test import self_test
 from server.runtime.sessions import VERSION, Device, Sessions, load
 from server.scheduling.batch_cost import BatchCost, measure
+from server.scheduling.engine import LoadedGraph
 
 WARM_UP_S = 0.1
 """Seconds for measuring the batch sizes of one graph, beyond the first run of each."""
-
-
-class LoadedGraph(NamedTuple):
-    """One graph that was checked and is warm: how to run it, from any thread, and what runs of it cost."""
-
-    run: Callable[[Sequence[Arrays]], tuple[Arrays, int]]
-    cost: BatchCost
 
 
 class Engine:

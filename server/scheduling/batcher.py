@@ -14,9 +14,9 @@ Knows numpy, threads and asyncio, not gRPC or onnxruntime.
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable
 from queue import SimpleQueue
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import structlog
@@ -24,7 +24,7 @@ import structlog
 from server.arrays import Arrays
 from server.errors import EngineFailed, ServingError, Unavailable
 from server.models.graph import Graph
-from server.scheduling.batch_cost import BatchCost
+from server.scheduling.engine import Engine
 from server.scheduling.fair_queue import FairQueue
 from server.scheduling.request import Piece, Request
 from server.telemetry.metrics import Metrics
@@ -33,30 +33,6 @@ QUIET_ROUNDS = 10
 """Rounds of the event loop in which no request is submitted until it counts as idle; some 50 us where it is."""
 
 log = structlog.get_logger()
-
-
-class LoadedGraph(Protocol):
-    """One graph on one engine; `run` is called by the engine's worker threads."""
-
-    @property
-    def cost(self) -> BatchCost:
-        """What runs of it cost."""
-
-    @property
-    def run(self) -> Callable[[Sequence[Arrays]], tuple[Arrays, int]]:
-        """Runs the rows of all pieces, in order. Returns outputs with as many rows, and the rows of padding."""
-
-
-class Engine(Protocol):
-    """A device and the graphs that are loaded on it."""
-
-    @property
-    def device(self) -> str:
-        """Name of the device."""
-
-    @property
-    def graphs(self) -> Mapping[Graph, LoadedGraph]:
-        """All graphs that may be submitted."""
 
 
 class Run(NamedTuple):

@@ -2,17 +2,17 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from server.arrays import Arrays
 from server.models.graph import Graph
 from server.scheduling.batcher import Batcher
+from server.scheduling.engine import LoadedGraph
 from server.scheduling.fair_queue import FairQueue
 from server.scheduling.request import Request
 from server.telemetry.metrics import Metrics
@@ -21,13 +21,6 @@ TIMEOUT_S = 10
 """For what must happen and has no reason to take long."""
 
 A, A2, B = Graph("a", "1", "generator"), Graph("a", "1", "encoder"), Graph("b", "1", "generator")
-
-
-class AnyGraph(NamedTuple):
-    """A graph of a `FakeEngine`."""
-
-    run: Callable[[Sequence[Arrays]], tuple[Arrays, int]]
-    cost: "FakeEngine"
 
 
 class FakeEngine:
@@ -39,8 +32,8 @@ class FakeEngine:
     def graphs(self) -> "FakeEngine":
         return self
 
-    def __getitem__(self, graph: Graph) -> AnyGraph:
-        return AnyGraph(partial(self.run, graph), self)
+    def __getitem__(self, graph: Graph) -> LoadedGraph:
+        return LoadedGraph(partial(self.run, graph), self)
 
     def choose_batch_size(self, waiting: int, idle: int) -> int:
         raise NotImplementedError

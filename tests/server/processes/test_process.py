@@ -140,7 +140,7 @@ async def test_a_sign_of_life_in_time_is_enough():
         for _ in range(3):
             for _ in range(HUNG_BEATS - 1):
                 process.beat()
-            process._stdin.write(b"well?\n")
+            process._child.write(b"well?\n")
             await soon(lambda: not process.problem)
         assert process.failures == 0
 
