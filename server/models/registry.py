@@ -42,30 +42,9 @@ class LoadedModel:
         return {role: Graph(self.name, self.version, role, self.engine) for role in roles}
 
     @cached_property
-    def noise_dim(self) -> int:
-        """Numbers that an image is drawn from."""
-        return self.manifest.noise_dim
-
-    @cached_property
-    def latent_dim(self) -> int:
-        """Entries of a latent."""
-        return self.manifest.latent_dim
-
-    @cached_property
-    def number_of_labels(self) -> int:
-        """Classes of a conditional model, 0 for others."""
-        return len(self.manifest.labels)
-
-    @cached_property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(H, W, C)."""
-        return self.manifest.height, self.manifest.width, self.manifest.channels
-
-    @cached_property
     def image_bytes(self) -> int:
         """Bytes of one raw image."""
-        height, width, channels = self.image_shape
-        return height * width * channels
+        return self.manifest.height * self.manifest.width * self.manifest.channels
 
     @cached_property
     def decoder(self) -> tuple[Graph, str]:

@@ -16,17 +16,15 @@ from google.protobuf.message import Message
 from figment.v1 import image_service_pb2 as pb
 from figment.v1.images_pb2 import LatentBatch
 from server.arrays import Array, Arrays
-from server.models.registry import LoadedModel, ModelRegistry
+from server.models.registry import LoadedModel
 from server.rpc import uploads, validation
 from server.rpc.interceptor import Context
 from server.rpc.interpolation import Latents, lerp, slerp
-from server.rpc.limits import Limits
 from server.rpc.noise import Sampler
-from server.rpc.pipeline import Pipeline, timing, with_images
+from server.rpc.pipeline import Services, timing, with_images
 from server.rpc.protobuf_parts import joined
 from server.rpc.streaming import Streams
 from server.rpc.validation import Labels
-from server.scheduling.admission import Admission
 from server.scheduling.request import Request
 
 FLOAT_BYTES = 4
@@ -35,15 +33,11 @@ FLOAT_BYTES = 4
 class ImageService:
     """The methods of figment.v1.ImageService."""
 
-    def __init__(
-        self, registry: ModelRegistry, admission: Admission, pipeline: Pipeline, limits: Limits, streams: Streams
-    ) -> None:
-        self._registry = registry
-        self._admission = admission
-        self._pipeline = pipeline
-        self._limits = limits
+    def __init__(self, services: Services, streams: Streams) -> None:
+        self._registry, self._admission, self._pipeline = services.registry, services.admission, services.pipeline
+        self._limits = services.limits
         self._streams = streams
-        self._decoded = uploads.Room(limits.decoded_bytes)
+        self._decoded = uploads.Room(services.limits.settings.received_bytes)
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> bytes:
         """Draw images: the path of a request on one page.
@@ -70,7 +64,7 @@ class ImageService:
     async def Encode(self, request: pb.EncodeRequest, context: Context) -> pb.EncodeResponse:
         """Map images to q(z|x)."""
         model = self._registry[request.model, request.version]
-        limit = self._limits.unary_images(2 * FLOAT_BYTES * model.latent_dim)
+        limit = self._limits.unary_images(2 * FLOAT_BYTES * model.manifest.latent_dim)
         count, labels = self._upload(request, model, limit)
         with self._admission.reserve(model.name, count), self._held(request, model):
             images = await uploads.decode(request.images, model.manifest)
@@ -109,7 +103,7 @@ class ImageService:
     async def Interpolate(self, request: pb.InterpolateRequest, context: Context) -> bytes:
         """Draw images along the way between two latents."""
         model = self._registry[request.model, request.version]
-        limit = self._limits.unary_images(model.image_bytes + FLOAT_BYTES * model.latent_dim)
+        limit = self._limits.unary_images(model.image_bytes + FLOAT_BYTES * model.manifest.latent_dim)
         validation.check_steps(request, limit)
         label = [request.label] if request.HasField("label") else []
         labels = validation.labels_of("label", label, request.steps, model)
@@ -149,7 +143,7 @@ class ImageService:
         self, image: pb.SeededImage, model: LoadedModel, context: Context, runs: list[Request]
     ) -> Latents:
         """The latent (1, Z) that Generate draws an image from at truncation 1; a run that it takes is added to `runs`."""
-        noise, _ = Sampler().sample(image.seed, image.index, 1, model.noise_dim, 0)
+        noise, _ = Sampler().sample(image.seed, image.index, 1, model.manifest.noise_dim, 0)
         if "prior" not in model.graphs:
             return noise
         runs.append(await self._pipeline.run(model.graphs["prior"], {"noise": noise}, context.peer()))

@@ -8,6 +8,7 @@ A unary request awaits the stages, a stream, whose requests are no tasks, is cal
 import asyncio
 import time
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,9 +18,10 @@ from figment.v1.image_service_pb2 import GenerateResponse
 from figment.v1.images_pb2 import Timing
 from server.arrays import Arrays
 from server.models.graph import Graph
-from server.models.registry import LoadedModel
+from server.models.registry import LoadedModel, ModelRegistry
 from server.rpc import codecs
 from server.rpc.codecs import RAW
+from server.rpc.limits import Limits
 from server.rpc.noise import Sampler, truncate
 from server.rpc.protobuf_parts import Parts, header
 from server.rpc.validation import GenerateParams
@@ -58,12 +60,12 @@ class Pipeline:
         model = params.model
         started_s = time.monotonic()
         noise, labels = (sampler or self._sampler).sample(
-            params.seed, first_index, count, model.noise_dim, model.number_of_labels
+            params.seed, first_index, count, model.manifest.noise_dim, len(model.manifest.labels)
         )
         if params.truncation != 1:
-            truncate(noise, model.latent_dim, params.truncation)
+            truncate(noise, model.manifest.latent_dim, params.truncation)
         inputs: Arrays = {"noise": noise}
-        if model.number_of_labels:
+        if model.manifest.labels:
             if params.label is not None:
                 labels[:] = params.label
             inputs["label"] = labels
@@ -137,6 +139,17 @@ class Pipeline:
         if trace := current_trace.get():
             trace.stage(stage, started_s, seconds)
         return seconds
+
+
+@dataclass(frozen=True)
+class Services:
+    """What all requests of one server share."""
+
+    registry: ModelRegistry
+    admission: Admission
+    pipeline: Pipeline
+    limits: Limits
+    metrics: Metrics
 
 
 def with_images(message: Message, images: Parts) -> Parts:

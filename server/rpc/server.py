@@ -20,10 +20,9 @@ from server.rpc.image_service import ImageService
 from server.rpc.interceptor import Interceptor
 from server.rpc.limits import Limits
 from server.rpc.model_service import ModelService
-from server.rpc.pipeline import Pipeline
+from server.rpc.pipeline import Pipeline, Services
 from server.rpc.receiving import Receiving
 from server.rpc.resets import Resets
-from server.rpc.stream_request import Services
 from server.rpc.streaming import Streams
 from server.rpc.transport import transport_options
 from server.scheduling.admission import Admission
@@ -62,14 +61,14 @@ class GrpcServer:
         self._admission = Admission(metrics, queue_images, settings.limits.model_queue_images or queue_images)
         self._tracer = tracer_of(settings.traces)
         pipeline = Pipeline(queue, self._admission, metrics)
-        self._streams = Streams(Services(registry, self._admission, pipeline, limits, metrics))
+        services = Services(registry, self._admission, pipeline, limits, metrics)
+        self._streams = Streams(services)
         self._health = health.aio.HealthServicer()
         receiving = Receiving(settings.limits.received_bytes, settings.limits.receive_bytes, settings.limits.receive_s)
         resets = Resets(RESETS_A_CALL * settings.limits.connection_calls)
         self._interceptor = Interceptor(metrics, self._tracer, registry.known_names, receiving, resets)
         self._server = aio.server(options=transport_options(settings))
-        images = ImageService(registry, self._admission, pipeline, limits, self._streams)
-        self._interceptor.add_service(self._server, IMAGE_SERVICE, images)
+        self._interceptor.add_service(self._server, IMAGE_SERVICE, ImageService(services, self._streams))
         self._interceptor.add_service(self._server, MODEL_SERVICE, ModelService(registry, limits))
         self._interceptor.add_service(self._server, HEALTH, self._health)
         names = (IMAGE_SERVICE.full_name, MODEL_SERVICE.full_name, HEALTH.full_name, reflection.SERVICE_NAME)

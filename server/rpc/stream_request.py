@@ -11,7 +11,6 @@ import math
 import time
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -19,17 +18,14 @@ from grpc import StatusCode
 
 from figment.v1.image_service_pb2 import StreamGenerateRequest, StreamGenerateResponse
 from server.errors import EngineFailed, Expired, InvalidArgument, ServingError, quote
-from server.models.registry import ModelRegistry
 from server.rpc.codecs import RAW
 from server.rpc.flow_control import FlowControl
 from server.rpc.interceptor import label_of, size_of
-from server.rpc.limits import Limits
-from server.rpc.pipeline import Pipeline
+from server.rpc.pipeline import Services
 from server.rpc.protobuf_parts import Parts, joined, nested
 from server.rpc.validation import generate_params
-from server.scheduling.admission import Admission, Reservation
+from server.scheduling.admission import Reservation
 from server.scheduling.request import Request
-from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Trace, serving
 
 METHOD = "StreamGenerate"
@@ -38,17 +34,6 @@ MAX_ID = 128
 """Characters of an id, which is repeated in every response."""
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True)
-class Services:
-    """What all requests of all streams share."""
-
-    registry: ModelRegistry
-    admission: Admission
-    pipeline: Pipeline
-    limits: Limits
-    metrics: Metrics
 
 
 class Stream(Protocol):
@@ -125,7 +110,7 @@ class StreamRequest:
         if message.timeout_s:
             self._timer = asyncio.get_running_loop().call_later(message.timeout_s, self._expire)
         model = services.registry[message.request.model, message.request.version]
-        self._params = generate_params(message.request, model, services.limits.stream_images, beyond="")
+        self._params = generate_params(message.request, model, services.limits.settings.stream_images, beyond="")
         self._piece = min(self._params.count, services.limits.piece_images(model.image_bytes))
         self._next_piece()
 

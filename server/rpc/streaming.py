@@ -17,7 +17,8 @@ from figment.v1.image_service_pb2 import StreamGenerateRequest, StreamGenerateRe
 from server.errors import InvalidArgument
 from server.rpc.flow_control import FlowControl
 from server.rpc.interceptor import Context, cancellation_code, parsed
-from server.rpc.stream_request import Services, StreamRequest
+from server.rpc.pipeline import Services
+from server.rpc.stream_request import StreamRequest
 from server.telemetry.request_context import request_id
 from server.telemetry.tracing import current_trace
 
@@ -71,9 +72,9 @@ class _Stream:
         self.trace = current_trace.get()
         self.in_flight: dict[str, StreamRequest] = {}
         # One chunk is being written and one is ready behind it.
-        self.ahead = FlowControl(2 * services.limits.stream_chunk_bytes)
+        self.ahead = FlowControl(2 * services.limits.settings.stream_chunk_bytes)
         self._context = context
-        self._slots = asyncio.Semaphore(services.limits.stream_requests)
+        self._slots = asyncio.Semaphore(services.limits.settings.stream_requests)
         self._outbox: asyncio.Queue[_Outgoing | None] = asyncio.Queue()
         self._reading: asyncio.Task[None] | None = None
         self._has_read_all = False
