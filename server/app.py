@@ -40,7 +40,7 @@ class App:
         self.registry = self.engines.registry
         self.address = settings.address
         self.metrics_address = settings.metrics_address
-        self._gateway = GrpcServer(settings, self.registry, self.engines.queue, self.metrics)
+        self._grpc_server = GrpcServer(settings, self.registry, self.engines.queue, self.metrics)
         self.model_names: list[str] = []
         self._state = "starting"
         self._heartbeat = Heartbeat()
@@ -58,11 +58,11 @@ class App:
         self.metrics.start()
         self._heartbeat.start()
         self.metrics_address = self._page.listen(self.settings.metrics_address)
-        self.address = await self._gateway.listen(self.settings.address)
+        self.address = await self._grpc_server.listen(self.settings.address)
         await self.engines.start(LoadPlan.of_folder(scan))
         self.model_names = self.registry.ready_names()
         self._state = self.registry.problem()
-        await self._gateway.say_ready(not self._state)
+        await self._grpc_server.say_ready(not self._state)
         facts = {"address": self.address, "metrics": self.metrics_address, "device": self.engines.device}
         if self._state:
             log.error("not ready", **facts, reason=self._state)
@@ -73,7 +73,7 @@ class App:
         """Drain: finish what was admitted within `drain_s`, refuse the rest, then stop listening."""
         log.info("draining", drain_s=self.settings.drain_s)
         self._state = "draining"
-        await self._gateway.drain()
+        await self._grpc_server.drain()
         self._page.stop()
         await self.engines.stop()
         self._heartbeat.stop()
@@ -90,7 +90,7 @@ class App:
 
     def waited_for(self) -> dict[str, int]:
         """What is still under way, as a line of the log tells it."""
-        return self._gateway.waited_for()
+        return self._grpc_server.waited_for()
 
     def kill(self) -> None:
         """End at once what would outlive this process: nothing."""

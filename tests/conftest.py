@@ -1,11 +1,12 @@
 """Real models, trained for seconds, and a real server of them: shared by all tests."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from filelock import FileLock
 
 from export.publish import publish
 from export.source import from_run
@@ -20,22 +21,45 @@ from training.trainer import train
 os.environ["no_proxy"] = os.environ["NO_PROXY"] = "127.0.0.1,localhost,::1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs trained models as slow."""
+    for item in items:
+        if isinstance(item, pytest.Function) and {"runs", "models"} & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="session")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One finished run of each of MODELS on scikit-learn's digits."""
-    folder = tmp_path_factory.mktemp("runs")
-    for name, settings in MODELS.items():
-        common = {"data": "digits", "out": folder / name, "latent_dim": 16, "batch": 32}
-        train(TrainSettings.model_validate({**common, **settings}))
-    return folder
+
+    def make(folder: Path) -> None:
+        for name, settings in MODELS.items():
+            common = {"data": "digits", "out": folder / name, "latent_dim": 16, "batch": 32}
+            train(TrainSettings.model_validate({**common, **settings}))
+
+    return made_once(tmp_path_factory, "runs", make)
 
 
 @pytest.fixture(scope="session")
 def models(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models with version 1 of each of MODELS."""
-    folder = tmp_path_factory.mktemp("models")
-    for name in MODELS:
-        publish(from_run(runs / name), folder, name)
+
+    def make(folder: Path) -> None:
+        for name in MODELS:
+            publish(from_run(runs / name), folder, name)
+
+    return made_once(tmp_path_factory, "models", make)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that the first of the processes that run the tests fills, and the others wait for."""
+    is_worker = "PYTEST_XDIST_WORKER" in os.environ
+    folder = (factory.getbasetemp().parent if is_worker else factory.getbasetemp()) / name
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            half = folder.with_suffix(".half")
+            make(half)
+            half.rename(folder)
     return folder
 
 

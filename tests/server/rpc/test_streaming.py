@@ -237,6 +237,6 @@ async def test_at_most_64_requests_of_a_stream_are_in_flight(models: Path):
             await stream.write(ask(str(number), count=10_000))
         await stream.read()
         await asyncio.sleep(0.2)
-        (open_stream,) = app._gateway._streams._open
-        assert len(open_stream.answers) == 4
+        (open_stream,) = app._grpc_server._streams._open
+        assert len(open_stream.in_flight) == 4
         stream.cancel()
