@@ -19,7 +19,7 @@ help:
 	@echo "make bench-training DATA= TEST=   the families beside their baselines on MNIST's parquet files; two hours"
 	@echo "make check    formatting, types, import contracts, protos, Dockerfile, spelling, and that nothing made is stale"
 	@echo "make format   format and sort imports"
-	@echo "make protos   generate the stubs in clients/figment/v1 from protos/"
+	@echo "make protos   generate the stubs in core/figment/v1 from protos/"
 	@echo "make dashboards   make deploy/grafana/dashboards/ from deploy/grafana/*.py"
 	@echo "make docs     the table of settings in docs/operations.md"
 	@echo "make clean    remove the environments, not the models"
@@ -60,7 +60,7 @@ check: $(VENV)/installed-dev $(VENV)-protos/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
-	$(BIN)/codespell README.md CHANGELOG.md docs training evaluation export server benchmarks protos clients deploy tests
+	$(BIN)/codespell README.md CHANGELOG.md docs training evaluation export server benchmarks protos clients core deploy tests
 	protos/generate.sh $(VENV)-protos/bin/python --check
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/python -m deploy.grafana.build --check
@@ -86,14 +86,14 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 # One environment: `make test` adds the tools of developers to what `make serve` installed.
-$(VENV)/installed-serve: pyproject.toml clients/pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed-serve: pyproject.toml clients/pyproject.toml core/pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV)"
-	$(PIP) --editable ./clients --editable '.[train,export,serve]'
+	$(PIP) --editable ./core --editable ./clients --editable '.[train,export,serve]'
 	@touch $@
 
-$(VENV)/installed-dev: pyproject.toml clients/pyproject.toml constraints.txt | $(VENV)/bin/python
+$(VENV)/installed-dev: pyproject.toml clients/pyproject.toml core/pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV)"
-	$(PIP) --editable ./clients --editable '.[dev]'
+	$(PIP) --editable ./core --editable ./clients --editable '.[dev]'
 	@touch $@ $(VENV)/installed-serve
 
 # Stubs are made by the oldest grpcio-tools supported, which wants an older protobuf than the one that is installed.

@@ -23,6 +23,7 @@ from export import bundle
 from export.golden import golden_inputs
 from export.graphs import OPSET, Role, to_onnx, to_proto
 from export.pixels import Pixels
+from figment.bundles import FORMAT
 from figment.v1.manifest_pb2 import Manifest
 from training.networks import Architecture, Generator
 
@@ -71,7 +72,7 @@ def write_bundle(graph: Graph, models: Path, name: str) -> None:
     if (models / name / "1").exists():
         return
     manifest = Manifest(
-        format=bundle.FORMAT,
+        format=FORMAT,
         name=name,
         version="1",
         family="gan",

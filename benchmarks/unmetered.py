@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from figment_client.command import main
+from figment.cli.command import main
 from server import app, child
 from server.telemetry import metrics
 

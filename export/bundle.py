@@ -9,7 +9,6 @@ the versions lets Triton's onnxruntime backend load the same folder.
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,10 +17,8 @@ from pathlib import Path
 from google.protobuf import json_format
 
 from export.errors import BundleError
+from figment.bundles import NAME, NAME_RULE
 from figment.v1.manifest_pb2 import Graph, Manifest
-
-FORMAT = 1
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 WRITING = ".writing"
 """How names of what is being written end; they begin with a dot."""
@@ -38,7 +35,7 @@ def model_folder(models: Path, name: str) -> Iterator[Path]:
     Raises: BundleError, if the name is not allowed, the folder cannot be written, or another export has it.
     """
     if not NAME.fullmatch(name):
-        raise BundleError(f"name: got {name[:100]!r}, allowed are 1 to 64 of a-z 0-9 . _ - beginning with a-z or 0-9")
+        raise BundleError(f"name: got {name[:100]!r}, allowed are {NAME_RULE}")
     folder = models / name
     had_models = models.exists()
     with _written(models):

@@ -24,6 +24,7 @@ import onnxruntime
 
 from export.errors import MeasurementError
 from export.memory import free_bytes, peak_bytes
+from figment.machine import usable_cpus
 from figment.v1.manifest_pb2 import Measurement
 
 BATCH_SIZES = (1, 4, 16, 64)
@@ -49,7 +50,7 @@ def measure(files: Sequence[Path], device: str, labels: int) -> list[Measurement
 
     Raises: MeasurementError, if a file cannot be run so.
     """
-    threads = sorted({1, _cpus()}) if device == "cpu" else [1]
+    threads = sorted({1, usable_cpus()}) if device == "cpu" else [1]
     settings = [Setting(str(file), PROVIDERS[device], number, labels) for number in threads for file in files]
     best: dict[tuple[str, int, int], Measurement] = {}
     for _ in range(ROUNDS):
@@ -163,15 +164,4 @@ def machine() -> str:
     facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     flags = facts.get("flags", "").split()
     sets = [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8") if name in flags]
-    return f"{facts.get('model name', platform.machine())} ({', '.join(sets) or 'no AVX2'}), {_cpus()} CPUs"
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-if __name__ == "__main__":
-    try:
-        print(json.dumps(list(_measure_here(Setting(**json.loads(sys.argv[1]))))))
-    except MeasurementError as error:
-        raise SystemExit(str(error)) from None
+    return f"{facts.get('model name', platform.machine())} ({', '.join(sets) or 'no AVX2'}), {usable_cpus()} CPUs"

@@ -27,8 +27,9 @@ from export.pixels import IMAGES
 from export.sessions import Arrays, run, session
 from export.source import Source
 from export.verify import BATCH_SIZES, GREY_LEVELS, verify
+from figment.bundles import FORMAT
+from figment.images import Images
 from figment.v1.manifest_pb2 import Drift, Manifest
-from figment_client.images import Images
 
 Variant = Literal["int8", "fp16"]
 Device = Literal["cpu", "cuda"]
@@ -97,7 +98,7 @@ def make_and_publish(make: Callable[[], Source], models: Path, name: str, plan: 
 def _next_version(source: Source, model: Path, plan: Plan) -> Published:
     left_out: list[str] = []
     with bundle.new_version(model) as (folder, version):
-        manifest = Manifest(format=bundle.FORMAT)
+        manifest = Manifest(format=FORMAT)
         manifest.MergeFrom(source.facts)
         manifest.name, manifest.version = model.name, version
         critic = Critic(source)

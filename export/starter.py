@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from export.bundle import versions
 from export.errors import ExportError
+from figment.machine import usable_cpus
 from training.errors import TrainingError
 from training.progress import progress_lines
 from training.settings import TrainSettings
@@ -61,7 +62,7 @@ def make_starters(models: Path, names: list[str]) -> None:
         manager,
         tempfile.TemporaryDirectory(prefix="figment-starter-") as runs,
         progress_lines() as lines,
-        ProcessPoolExecutor(min(len(names), os.cpu_count() or 1), context, _end_with_parent) as pool,
+        ProcessPoolExecutor(min(len(names), usable_cpus()), context, _end_with_parent) as pool,
         _none_left_after_an_error(),
     ):
         queue: Queue[tuple[str, Progress]] = manager.Queue()

@@ -11,7 +11,7 @@ import pytest
     [
         ("server.command", "torch training export figment_client"),
         ("figment.imaging", "grpc google.protobuf torch training server figment_client"),
-        ("figment_client.images", "grpc torch onnxruntime"),
+        ("figment.images", "grpc torch onnxruntime"),
         ("figment_client.client", "torch onnxruntime server training"),
         ("evaluation.features", "training export server grpc onnx onnxruntime figment_client"),
         ("training.command", "onnx onnxruntime grpc server"),

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from figment_client.images import Images
+from figment.images import Images
 from training import checkpoint, record
 from training.data import ImageSet, pixels_to_bytes
 from training.errors import RunFolderError, TrainingError

@@ -3,13 +3,15 @@
     with Client("127.0.0.1:50051") as client:
         client.generate("digits-vae", 16, seed=7).save("sheet.png")
 
-Names are imported on first use, so that `figment_client.images` can be had without gRPC.
+Names are imported on first use: `figment --version` needs no gRPC.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from figment.images import Images as Images
+    from figment.images import Timing as Timing
     from figment_client.client import Client as Client
     from figment_client.errors import Cancelled as Cancelled
     from figment_client.errors import DeadlineExceeded as DeadlineExceeded
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from figment_client.errors import Unauthenticated as Unauthenticated
     from figment_client.errors import Unavailable as Unavailable
     from figment_client.errors import Unimplemented as Unimplemented
-    from figment_client.images import Images as Images
-    from figment_client.images import Timing as Timing
     from figment_client.models import Model as Model
     from figment_client.models import Version as Version
     from figment_client.replies import Encoding as Encoding
@@ -51,19 +51,19 @@ __all__ = [
 ]
 
 _HOME = {
-    "Client": "client",
-    "Encoding": "replies",
-    "Images": "images",
-    "Timing": "images",
-    "Model": "models",
-    "Version": "models",
+    "Client": "figment_client.client",
+    "Encoding": "figment_client.replies",
+    "Images": "figment.images",
+    "Timing": "figment.images",
+    "Model": "figment_client.models",
+    "Version": "figment_client.models",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME.get(name, 'errors')}"), name)
+    return getattr(import_module(_HOME.get(name, "figment_client.errors")), name)
 
 
 def __dir__() -> list[str]:

@@ -15,10 +15,10 @@ import grpc
 import numpy.typing as npt
 from google.protobuf.message import Message
 
+from figment.images import Images
 from figment.v1 import image_service_pb2, image_service_pb2_grpc, images_pb2, model_service_pb2, model_service_pb2_grpc
 from figment_client import errors, replies, requests
 from figment_client.connection import open_channel
-from figment_client.images import Images
 from figment_client.models import Model
 from figment_client.reasons import Asked
 from figment_client.replies import Encoding

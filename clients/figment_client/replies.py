@@ -11,9 +11,9 @@ from typing import Any, NamedTuple, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from figment.images import Images, Timing
 from figment.v1 import image_service_pb2, images_pb2
 from figment_client.errors import Internal
-from figment_client.images import Images, Timing
 
 FloatArray: TypeAlias = npt.NDArray[np.float32]
 

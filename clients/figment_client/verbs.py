@@ -2,7 +2,7 @@
 
     options -> Client -> Images -> a file, and one line that says what was written
 
-Each class is one verb, found by `figment_client.command` through the entry points of this distribution.
+Each class is one verb, found by `figment.cli.command` through the entry points of this distribution.
 """
 
 import errno
@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from figment.cli.variables import Variable
+from figment.images import Images
 from figment.v1 import manifest_pb2
 from figment_client.client import ADDRESS_VARIABLE, DEFAULT_ADDRESS, Client
 from figment_client.errors import FigmentError
-from figment_client.images import Images
 from figment_client.models import Model
 from figment_client.replies import joined
 from figment_client.requests import ADDRESSES, LONGEST_S, is_address
-from figment_client.variables import Variable
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".npy", "")
 PROGRESS_IMAGES = 1000

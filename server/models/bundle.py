@@ -8,7 +8,6 @@ Trusts nothing in the folder: file names are plain, graphs are whole, nothing is
 import hashlib
 import io
 import os
-import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import json_format
 
+from figment.bundles import FORMAT, FP32, ROLES, VARIANTS
 from figment.v1.manifest_pb2 import Graph, Manifest
 from server.errors import BundleRefused, quote
-from server.models.variants import FP32, VARIANTS, files_of, resolve
+from server.models.variants import files_of, resolve
 from server.settings import Choice
 
-FORMAT = 1
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-ROLES = ("decoder", "encoder", "generator", "prior")
 MAX_PIXELS = 4096 * 4096
 MAX_TOLERANCE = 8
 """Grey levels by which golden images may be off at most, whatever a bundle says."""

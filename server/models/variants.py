@@ -7,12 +7,10 @@ Reads manifests only: knows neither the files nor onnxruntime.
 
 from math import inf
 
+from figment.bundles import FP32
 from figment.v1.manifest_pb2 import Manifest
 from server.errors import BundleRefused
 from server.settings import Choice
-
-FP32 = "fp32"
-VARIANTS = (FP32, "fp16", "int8")
 
 
 def resolve(manifest: Manifest, asked: Choice, provider: str) -> str:

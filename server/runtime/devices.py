@@ -1,6 +1,5 @@
-"""The devices of this machine: which there are for onnxruntime, and the CPUs that this process may use."""
+"""The devices of this machine: which there are for onnxruntime."""
 
-import os
 from pathlib import Path
 
 import onnxruntime
@@ -9,16 +8,6 @@ from server.errors import DeviceMissing
 
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
-
-
-def usable_cpus() -> int:
-    """CPUs that this process may use: its affinity, cut by the control group's quota."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cpus
 
 
 def devices(setting: str) -> list[str]:

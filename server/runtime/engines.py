@@ -9,10 +9,11 @@ import asyncio
 import platform
 from importlib.metadata import version
 
+from figment.machine import usable_cpus
 from server.errors import DeviceMissing
 from server.models.load_plan import LoadPlan
 from server.models.registry import ModelRegistry
-from server.runtime.devices import devices, usable_cpus
+from server.runtime.devices import devices
 from server.runtime.engine import Engine
 from server.runtime.loading import load_all
 from server.runtime.sessions import VERSION

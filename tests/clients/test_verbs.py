@@ -12,10 +12,11 @@ import pytest
 from PIL import Image, ImageSequence
 
 import figment_client
+from figment.cli.command import main
+from figment.images import Images
+from figment.images.grid import GAP
 from figment.v1 import image_service_pb2
 from figment_client import Client, InvalidArgument
-from figment_client.command import main
-from figment_client.images import GAP, Images
 from tests.fakes.image_service import HEIGHT, WIDTH, FakeServer, drawn
 
 PROJECT = tomllib.loads((Path(figment_client.__file__).parents[1] / "pyproject.toml").read_text())["project"]

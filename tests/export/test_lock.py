@@ -31,7 +31,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from export import command
 from export.bundle import model_folder, new_version
-from figment_client.command import main
+from figment.cli.command import main
 
 
 def cut_off(make, models, name, plan):

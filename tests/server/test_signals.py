@@ -17,7 +17,7 @@ from figment.v1 import image_service_pb2 as pb
 from figment.v1.image_service_pb2_grpc import ImageServiceStub
 from server.addresses import split
 
-COMMAND = "import sys; from figment_client.command import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from figment.cli.command import main; sys.exit(main(sys.argv[1:]))"
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from figment_client.command import Entry, main
+from figment.cli.command import Entry, main
 from training import progress
 from training.command import Resume, Train, _interruptible
 from training.model import Model
@@ -22,7 +22,7 @@ TINY = ["--data=digits", "--size=8", "--latent-dim=4", "--batch=16", "--device=c
 PROGRAM = """
 import sys
 from types import SimpleNamespace
-from figment_client.command import main
+from figment.cli.command import main
 from training.command import Resume, Train
 
 verbs = {"train": Train, "resume": Resume}

@@ -24,7 +24,7 @@ TINY = ["--data=digits", "--size=8", "--latent-dim=4", "--batch=16", "--device=c
 PROGRAM = """
 import sys
 from types import SimpleNamespace
-from figment_client.command import main
+from figment.cli.command import main
 from training.command import Train
 
 sys.exit(main(find=lambda verb: SimpleNamespace(load=lambda: Train)))

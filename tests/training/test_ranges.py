@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from figment.images import Images
 from figment.imaging import ValueRange
-from figment_client.images import Images
 from training.errors import DataError
 from training.settings import TrainSettings
 from training.sources import load

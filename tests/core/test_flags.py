@@ -8,8 +8,8 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from figment_client.command import main
-from figment_client.verb_settings import complaints, settings_of, unreadable
+from figment.cli.command import main
+from figment.cli.verb_settings import complaints, settings_of, unreadable
 
 VERBS = {entry.name: entry.load() for entry in entry_points(group="figment.commands")}
 POSITIONALS = {

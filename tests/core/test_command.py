@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 
 import figment_client
-from figment_client.command import VERBS, main
+from figment.cli.command import VERBS, main
 
 
 class Batch(BaseModel):
@@ -72,7 +72,7 @@ def test_without_a_verb_the_verbs_are_listed(arguments: tuple[str, ...], capsys:
 
 def test_the_version_tells_what_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out.startswith("figment-client ")
+    assert capsys.readouterr().out.startswith("figment-core ")
 
 
 def test_an_unknown_verb_is_an_error_that_lists_the_verbs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +89,7 @@ def test_a_verb_that_is_not_installed_is_answered_with_the_command_that_adds_it(
     assert main(["train"], lambda verb: None) == 2
     told = capsys.readouterr().err
     assert "train needs figment[train]" in told
-    assert "pip install ./clients '.[train]'" in told
+    assert "pip install ./core '.[train]'" in told
 
 
 def test_a_missing_module_of_others_is_named(capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,7 +211,7 @@ def test_what_files_and_memory_refuse_is_told_for_every_verb(
 
 @pytest.mark.parametrize(("out", "status"), [("/dev/full", 1), (None, 0)])
 def test_an_output_that_cannot_be_written_is_one_line_at_most(out: str | None, status: int) -> None:
-    code = "import sys; from figment_client.command import main; sys.exit(main([]))"
+    code = "import sys; from figment.cli.command import main; sys.exit(main([]))"
     closed = "exec >&-" if out is None else f"exec >{out}"
     done = subprocess.run(
         ["sh", "-c", f'{closed}; exec "$0" -c "$1"', sys.executable, code],
@@ -230,7 +230,7 @@ def test_an_interrupt_ends_with_130() -> None:
 
 
 def test_a_reader_that_leaves_is_not_complained_about() -> None:
-    code = "import sys; from figment_client.command import main; sys.stdin.read(); sys.exit(main([]))"
+    code = "import sys; from figment.cli.command import main; sys.stdin.read(); sys.exit(main([]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from figment_client.images import GAP, GAP_GREY, Images
+from figment.images import Images
+from figment.images.grid import GAP, GAP_GREY
 
 
 def pictures(count: int = 5, height: int = 4, width: int = 3, channels: int = 1) -> Images:

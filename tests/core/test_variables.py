@@ -10,9 +10,9 @@ import pytest
 from pydantic import BaseModel, Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 
+from figment.cli.command import VERBS, main
+from figment.cli.variables import OF_KUBERNETES, OF_SERVE, strangers, variables_of
 from figment_client import Client
-from figment_client.command import VERBS, main
-from figment_client.variables import OF_KUBERNETES, OF_SERVE, strangers, variables_of
 
 
 class Batch(BaseModel, extra="forbid"):

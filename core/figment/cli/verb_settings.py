@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, CliSettingsSource, SettingsError
 
-from figment_client.variables import JSON_ALLOWED, POSITIONAL, read, variables_of
+from figment.cli.variables import JSON_ALLOWED, POSITIONAL, read, variables_of
 
 NO_PREFIX = "="
 """Begins no variable's name: pydantic-settings' own reading of the environment, which knows no verbs, finds nothing."""

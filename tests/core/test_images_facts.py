@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from figment_client.images import Images, Timing
+from figment.images import Images, Timing
 
 COUNT = 6
 TIMING = Timing(0.1, 0.2, 0.3, 64)

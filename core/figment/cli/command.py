@@ -23,8 +23,8 @@ from typing import Any, ClassVar, NamedTuple, Protocol, cast, runtime_checkable
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsError
 
-from figment_client.variables import strangers
-from figment_client.verb_settings import complaints, settings_of, unreadable
+from figment.cli.variables import strangers
+from figment.cli.verb_settings import complaints, settings_of, unreadable
 
 
 class Entry(Protocol):
@@ -42,11 +42,11 @@ class Verb(NamedTuple):
 
     summary: str
     brought_by: str = "figment-client"
-    pip: str = "pip install ./clients"
+    pip: str = "pip install ./core ./clients"
 
 
 def _extra(name: str) -> tuple[str, str]:
-    return f"figment[{name}]", f"pip install ./clients '.[{name}]'"
+    return f"figment[{name}]", f"pip install ./core '.[{name}]'"
 
 
 VERBS = {
@@ -63,7 +63,7 @@ VERBS = {
     "reconstruct": Verb("Show images as a model remembers them."),
     "models": Verb("List a server's models."),
 }
-"""The verbs there are, installed or not. pip's argument is a checkout: neither distribution is on an index."""
+"""The verbs there are, installed or not. pip's argument is a checkout: no distribution is on an index."""
 
 
 class _Runnable(Protocol):
@@ -167,7 +167,7 @@ def _overview() -> str:
 
 
 def _versions() -> Iterator[str]:
-    for distribution in ("figment-client", "figment"):
+    for distribution in ("figment-core", "figment-client", "figment"):
         try:
             yield f"{distribution} {metadata.version(distribution)}"
         except metadata.PackageNotFoundError:

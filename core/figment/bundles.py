@@ -1,0 +1,27 @@
+"""The format of bundles: what export writes and the server reads, as far as no message of figment.v1 says it.
+
+models/<name>/<version>/ manifest.json, golden.npz, <role>.onnx, <role>.<variant>.onnx
+"""
+
+import re
+from typing import Literal, get_args
+
+FORMAT = 1
+"""Of manifest.json; a server refuses others."""
+
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""Names of models."""
+
+NAME_RULE = "1 to 64 of a-z 0-9 . _ -, the first a letter or digit"
+
+Role = Literal["decoder", "encoder", "generator", "prior"]
+
+ROLES: tuple[Role, ...] = get_args(Role)
+"""What a graph of a model does."""
+
+FP32 = "fp32"
+
+Variant = Literal["fp32", "fp16", "int8"]
+
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
+"""Forms of a graph: the exact one and those that are quicker somewhere."""

@@ -1,0 +1,1 @@
+"""The command `figment`, whose verbs other distributions bring."""
