@@ -35,7 +35,7 @@ def model_folder(models: Path, name: str) -> Iterator[Path]:
     Raises: BundleError, if the name is not allowed, the folder cannot be written, or another export has it.
     """
     if not NAME.fullmatch(name):
-        raise BundleError(f"name: got {name[:100]!r}, allowed are {NAME_RULE}")
+        raise BundleError(f"name: got {name[:100]!r}, but {NAME_RULE}")
     folder = models / name
     had_models = models.exists()
     with _written(models):

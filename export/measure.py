@@ -165,3 +165,10 @@ def machine() -> str:
     flags = facts.get("flags", "").split()
     sets = [name for name in ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8") if name in flags]
     return f"{facts.get('model name', platform.machine())} ({', '.join(sets) or 'no AVX2'}), {usable_cpus()} CPUs"
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(list(_measure_here(Setting(**json.loads(sys.argv[1]))))))
+    except MeasurementError as error:
+        raise SystemExit(str(error)) from None

@@ -16,11 +16,11 @@ import numpy.typing as npt
 from google.protobuf.message import Message
 
 from figment.images import Images
-from figment.v1 import image_service_pb2, image_service_pb2_grpc, images_pb2, model_service_pb2, model_service_pb2_grpc
+from figment.v1 import image_service_pb2, image_service_pb2_grpc, model_service_pb2, model_service_pb2_grpc
 from figment_client import errors, replies, requests
 from figment_client.connection import open_channel
 from figment_client.models import Model
-from figment_client.reasons import Asked
+from figment_client.reasons import Asked, described
 from figment_client.replies import Encoding
 from figment_client.requests import End, ImageSource
 
@@ -127,45 +127,30 @@ class Client:
 
         labels: one for all or one each on a conditional model. Raises: FigmentError; OSError for an unreadable file.
         """
-        name, batch = requests.model_name(model), requests.image_batch(images)
-        checked = requests.label_list(labels, batch.count)
-        request = image_service_pb2.EncodeRequest(
-            model=name, version=requests.version_name(version), images=batch, labels=checked
+        request = requests.mapping_request(
+            image_service_pb2.EncodeRequest, model, version, labels, images=requests.image_batch(images)
         )
-        reply = self._call(self._images.Encode, request)
-        return replies.read_encoding(reply)
+        return replies.read_encoding(self._call(self._images.Encode, request))
 
     def decode(self, model: str, latents: npt.ArrayLike, labels: Sequence[int] = (), *, version: str = "") -> Images:
         """Map latents, (N, Z) floating point, to images.
 
         labels: one for all or one each on a conditional model. Returns (N, H, W, C) uint8. Raises: FigmentError.
         """
-        name, batch = requests.model_name(model), requests.latent_batch(latents)
-        checked = requests.label_list(labels, batch.count)
-        request = image_service_pb2.DecodeRequest(
-            model=name,
-            version=requests.version_name(version),
-            latents=batch,
-            labels=checked,
-            format=images_pb2.IMAGE_FORMAT_RAW,
+        request = requests.mapping_request(
+            image_service_pb2.DecodeRequest, model, version, labels, latents=requests.latent_batch(latents)
         )
-        return replies.read_mapped(self._call(self._images.Decode, request), checked)
+        return replies.read_mapped(self._call(self._images.Decode, request), list(request.labels))
 
     def reconstruct(self, model: str, images: ImageSource, labels: Sequence[int] = (), *, version: str = "") -> Images:
         """Map images to the images decoded from the means of their latents.
 
         images and labels: as in encode(). Returns (N, H, W, C) uint8. Raises: as encode().
         """
-        name, batch = requests.model_name(model), requests.image_batch(images)
-        checked = requests.label_list(labels, batch.count)
-        request = image_service_pb2.ReconstructRequest(
-            model=name,
-            version=requests.version_name(version),
-            images=batch,
-            labels=checked,
-            format=images_pb2.IMAGE_FORMAT_RAW,
+        request = requests.mapping_request(
+            image_service_pb2.ReconstructRequest, model, version, labels, images=requests.image_batch(images)
         )
-        return replies.read_mapped(self._call(self._images.Reconstruct, request), checked)
+        return replies.read_mapped(self._call(self._images.Reconstruct, request), list(request.labels))
 
     def interpolate(
         self,
@@ -206,7 +191,7 @@ class Client:
         return limit
 
     def _call(self, method: "grpc.UnaryUnaryMultiCallable[Request, Reply]", request: Request) -> Reply:
-        asked = Asked(requests.described(request), self.address, self.timeout_s)
+        asked = Asked(described(request), self.address, self.timeout_s)
         try:
             return method(request, timeout=self.timeout_s)
         except grpc.RpcError as error:
@@ -223,7 +208,7 @@ class Client:
         try:
             call = self._images.StreamGenerate(iter([message]), timeout=timeout_s)
         except ValueError as error:
-            raise errors.Cancelled(f"{requests.described(request)} was given up: {error}") from error
+            raise errors.Cancelled(f"{described(request)} was given up: {error}") from error
         try:
             for response in call:
                 if response.HasField("error"):
@@ -237,9 +222,7 @@ class Client:
                 if response.last:
                     return
         except grpc.RpcError as error:
-            what = requests.described(request) + (
-                f", of which {request.count - left} came" if piece is not None else ""
-            )
+            what = described(request) + (f", of which {request.count - left} came" if piece is not None else "")
             raise errors.from_rpc(error, Asked(what, self.address, timeout_s), self._is_connected) from error
         finally:
             call.cancel()

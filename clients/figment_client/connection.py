@@ -11,6 +11,9 @@ import re
 
 import grpc
 
+ADDRESSES = "host:port, such as 127.0.0.1:50051 or [::1]:50051, or a name of gRPC's, such as dns:///host:50051"
+_SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "vsock:", "xds:")
+
 SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -63,3 +66,13 @@ def is_here(address: str) -> bool:
     except ValueError:
         return host.lower() == "localhost"
     return found.is_loopback or found.is_unspecified
+
+
+def is_address(address: str) -> bool:
+    """Whether gRPC could connect to it: host:port, or a name in one of gRPC's own schemes."""
+    if address.startswith(_SCHEMES):
+        return True
+    host, _, port = address.rpartition(":")
+    is_port = port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535
+    is_host = host.startswith("[") and host.endswith("]") if ":" in host else bool(host) and "/" not in host
+    return is_port and is_host and not any(letter.isspace() for letter in address)

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import grpc
+from google.protobuf.message import Message
 
+from figment.v1 import image_service_pb2
 from figment_client.connection import is_here
 
 CODE = grpc.StatusCode
@@ -121,3 +123,22 @@ def _by_proxy(address: str) -> str:
     return (
         f"; connections go through the proxy {proxy.hostname}:{proxy.port} of {variable}, no_proxy={host} leaves it out"
     )
+
+
+def described(request: Message) -> str:
+    """What a request asks for, in words: "Generate of 64 images of digits-gan"."""
+    count = ""
+    if isinstance(request, image_service_pb2.DecodeRequest):
+        count = f" of {_counted(request.latents.count, 'latent')}"
+    elif isinstance(request, image_service_pb2.EncodeRequest | image_service_pb2.ReconstructRequest):
+        count = f" of {_counted(request.images.count, 'image')}"
+    elif isinstance(request, image_service_pb2.GenerateRequest):
+        count = f" of {_counted(request.count, 'image')}"
+    elif isinstance(request, image_service_pb2.InterpolateRequest):
+        count = f" of {_counted(request.steps, 'image')}"
+    model = getattr(request, "model", "")
+    return request.DESCRIPTOR.name.removesuffix("Request") + count + (f" of {model}" if model else "")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -7,16 +7,23 @@ client, synchronous or not, asks through it.
 """
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf.message import Message
 
 from figment.v1 import image_service_pb2, images_pb2
+from figment_client.connection import ADDRESSES, is_address
 from figment_client.errors import InvalidArgument
+
+Mapping = TypeVar(
+    "Mapping",
+    image_service_pb2.EncodeRequest,
+    image_service_pb2.DecodeRequest,
+    image_service_pb2.ReconstructRequest,
+)
 
 ImageSource: TypeAlias = npt.NDArray[np.uint8] | str | Path | Sequence[str | Path]
 """Images to send: (N, H, W, 1 or 3) uint8, or PNG, JPEG and WebP files, which may be mixed."""
@@ -26,8 +33,6 @@ End: TypeAlias = int | tuple[int, int] | Sequence[float] | npt.NDArray[np.floati
 
 QUOTED_CHARACTERS = 100
 LONGEST_S = 1e9
-ADDRESSES = "host:port, such as 127.0.0.1:50051 or [::1]:50051, or a name of gRPC's, such as dns:///host:50051"
-_SCHEMES = ("dns:", "unix:", "unix-abstract:", "ipv4:", "ipv6:", "vsock:", "xds:")
 _METHODS = {
     "lerp": image_service_pb2.INTERPOLATION_METHOD_LERP,
     "slerp": image_service_pb2.INTERPOLATION_METHOD_SLERP,
@@ -75,6 +80,26 @@ def interpolate_request(
         label=None if label is None else whole("label", label, 0, 2**32 - 1),
         format=images_pb2.IMAGE_FORMAT_RAW,
     )
+
+
+def mapping_request(
+    kind: Callable[..., Mapping],
+    model: str,
+    version: str,
+    labels: Iterable[int],
+    **batch: images_pb2.ImageBatch | images_pb2.LatentBatch,
+) -> Mapping:
+    """Ask for a batch, in its field of a `kind` of request, to be mapped: encoded, decoded or reconstructed.
+
+    Raises: InvalidArgument, naming the field.
+    """
+    (contents,) = batch.values()
+    request = kind(
+        model=model_name(model), version=version_name(version), labels=label_list(labels, contents.count), **batch
+    )
+    if not isinstance(request, image_service_pb2.EncodeRequest):
+        request.format = images_pb2.IMAGE_FORMAT_RAW
+    return request
 
 
 def image_batch(images: ImageSource) -> images_pb2.ImageBatch:
@@ -135,21 +160,6 @@ def label_list(labels: Iterable[int], count: int) -> list[int]:
     return checked * count if len(checked) == 1 else checked
 
 
-def described(request: Message) -> str:
-    """What a request asks for, in words: "Generate of 64 images of digits-gan"."""
-    count = ""
-    if isinstance(request, image_service_pb2.DecodeRequest):
-        count = f" of {_counted(request.latents.count, 'latent')}"
-    elif isinstance(request, image_service_pb2.EncodeRequest | image_service_pb2.ReconstructRequest):
-        count = f" of {_counted(request.images.count, 'image')}"
-    elif isinstance(request, image_service_pb2.GenerateRequest):
-        count = f" of {_counted(request.count, 'image')}"
-    elif isinstance(request, image_service_pb2.InterpolateRequest):
-        count = f" of {_counted(request.steps, 'image')}"
-    model = getattr(request, "model", "")
-    return request.DESCRIPTOR.name.removesuffix("Request") + count + (f" of {model}" if model else "")
-
-
 def seconds(field: str, value: float) -> float:
     """The number as it came.
 
@@ -168,16 +178,6 @@ def server_address(field: str, address: str) -> str:
     if not is_address(address):
         raise _invalid(field, address, ADDRESSES)
     return address
-
-
-def is_address(address: str) -> bool:
-    """Whether gRPC could connect to it: host:port, or a name in one of gRPC's own schemes."""
-    if address.startswith(_SCHEMES):
-        return True
-    host, _, port = address.rpartition(":")
-    is_port = port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535
-    is_host = host.startswith("[") and host.endswith("]") if ":" in host else bool(host) and "/" not in host
-    return is_port and is_host and not any(letter.isspace() for letter in address)
 
 
 def model_name(name: str) -> str:
@@ -235,10 +235,6 @@ def _file_format(path: str | Path, file: bytes) -> images_pb2.ImageFormat.ValueT
 def _is_text(name: object) -> bool:
     """Whether a message can hold it: a command line's bytes that are no UTF-8 are strings in Python, but no text."""
     return isinstance(name, str) and name.isprintable()
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _invalid(field: str, got: object, allowed: str) -> InvalidArgument:

@@ -23,10 +23,11 @@ from figment.cli.variables import Variable
 from figment.images import Images
 from figment.v1 import manifest_pb2
 from figment_client.client import ADDRESS_VARIABLE, DEFAULT_ADDRESS, Client
+from figment_client.connection import ADDRESSES, is_address
 from figment_client.errors import FigmentError
 from figment_client.models import Model
 from figment_client.replies import joined
-from figment_client.requests import ADDRESSES, LONGEST_S, is_address
+from figment_client.requests import LONGEST_S
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".npy", "")
 PROGRESS_IMAGES = 1000

@@ -12,7 +12,7 @@ FORMAT = 1
 NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Names of models."""
 
-NAME_RULE = "1 to 64 of a-z 0-9 . _ -, the first a letter or digit"
+NAME_RULE = "a name is 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit"
 
 Role = Literal["decoder", "encoder", "generator", "prior"]
 

@@ -112,7 +112,7 @@ def _no_model(entry: os.DirEntry[str]) -> str:
             return f"one version without its model's folder: move it to {where}"
         return f"one version of a model: move it to {models}/{entry.name}/1, as its manifest names it"
     if not NAME.fullmatch(entry.name):
-        return f"not allowed as a model's name: a name is {NAME_RULE}{_nearest_name(entry.name)}"
+        return f"not allowed as a model's name: {NAME_RULE}{_nearest_name(entry.name)}"
     if inside and not any(map(_VERSION.fullmatch, inside)) and _holds_models(entry):
         return f"a folder of models: serve it with --models {entry.path}"
     return ""

@@ -254,7 +254,8 @@ def test_a_proxy_on_the_way_is_told_without_its_password(monkeypatch: pytest.Mon
 
 
 def test_a_request_is_described_by_what_it_asks_for() -> None:
-    from figment_client.requests import described, generate_request, interpolate_request
+    from figment_client.reasons import described
+    from figment_client.requests import generate_request, interpolate_request
 
     assert described(generate_request("m", "", 3, None, 0, None, 1.0)) == "Generate of 3 images of m"
     assert described(interpolate_request("m", "", 1, 2, 5, "lerp", None)) == "Interpolate of 5 images of m"
