@@ -1,4 +1,4 @@
-"""Figment's server beside its peers, on one machine, in turns: `python -m benchmarks.serving`."""
+"""Measurements whose tables stand in docs/: `serving`, `export`, `gpu`, `training`, and the parts that they share."""
 
 import os
 
