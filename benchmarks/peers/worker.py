@@ -1,6 +1,6 @@
 """What the peers' servers have in common: the options of their command lines, and how their workers run the graph.
 
-options -> opened() in each worker -> draw(): requests of different sizes in one batch -> pixels of each
+options() -> a session in each worker -> draw(): requests of different sizes in one batch -> pixels of each
 """
 
 import argparse
@@ -9,26 +9,17 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
-from benchmarks.shared.session import open_session
-
 RUN_IMAGES = 64
 """The most images of a run; past them it only becomes slower."""
 
 
-def arguments() -> argparse.ArgumentParser:
-    """What every peer is told, and how many workers share the threads: by default each has one."""
+def options() -> argparse.Namespace:
+    """What every peer is told; threads: workers of one thread each."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--graph", required=True)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--threads", type=int, required=True)
-    parser.add_argument("--max-batch", type=int, default=64)
-    parser.add_argument("--workers", type=int)
-    return parser
-
-
-def opened(options: argparse.Namespace) -> onnxruntime.InferenceSession:
-    """A worker's session, with its part of the threads."""
-    return open_session(options.graph, max(1, options.threads // (options.workers or options.threads)))
+    for name in ("--port", "--threads", "--max-batch"):
+        parser.add_argument(name, type=int, required=True)
+    return parser.parse_known_args()[0]  # mosec has options of its own, and reads --port itself
 
 
 def draw(session: onnxruntime.InferenceSession, requests: list[npt.NDArray[np.float32]]) -> list[bytes]:

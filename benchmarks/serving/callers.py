@@ -57,7 +57,6 @@ class Outcome:
     latencies_s: list[float] = field(default_factory=list)
     failures: int = 0
     failure: str = ""
-    client_cpu_s: float = 0.0
     late_s: float = 0.0
     """By how much the client itself sent requests late, 99th percentile; counted in latencies."""
 
@@ -70,7 +69,7 @@ def send(order: Order) -> Outcome:
 async def open_loop(order: Order, call: Call) -> Outcome:
     """Send every request at its moment; return when all have ended."""
     outcome, warm = Outcome(), Outcome()
-    started_s, cpu_s = time.perf_counter(), time.process_time()
+    started_s = time.perf_counter()
     late_s = []
     async with asyncio.TaskGroup() as group:
         for at_s, images in schedule(order.images_per_s, order.warm_s + order.seconds):
@@ -79,7 +78,6 @@ async def open_loop(order: Order, call: Call) -> Outcome:
             late_s.append(time.perf_counter() - started_s - at_s)
             counted = outcome if at_s >= order.warm_s else warm
             group.create_task(_one(order, call, images, started_s + at_s, counted))
-    outcome.client_cpu_s = time.process_time() - cpu_s
     outcome.late_s = sorted(late_s)[int(0.99 * len(late_s))] if late_s else 0.0
     return outcome
 

@@ -43,7 +43,6 @@ class Point:
     p99_s: float | None
     p999_s: float | None
     client_late_p99_s: float
-    client_cpu_us_per_request: float
 
 
 def capacity(server: Server, seconds: float) -> float:
@@ -96,7 +95,6 @@ def point_of(server: str, graph: str, images_per_s: float, fraction: float, outc
         p99_s=percentile_s(99),
         p999_s=percentile_s(99.9) if requests >= ENOUGH else None,
         client_late_p99_s=outcome.late_s,
-        client_cpu_us_per_request=outcome.client_cpu_s / requests * 1e6,
     )
 
 

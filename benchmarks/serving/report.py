@@ -16,7 +16,7 @@ from benchmarks.serving.bulk import Beside
 from benchmarks.serving.memory import Soak, Start
 from benchmarks.serving.open_loop import Point
 from benchmarks.shared.machine import Machine
-from benchmarks.shared.report import row, spread, table, versions
+from benchmarks.shared.report import spread, table, versions
 from benchmarks.shared.turns import Turns, ratios
 
 MIB = 1024 * 1024
@@ -146,12 +146,14 @@ def _open(results: Results) -> Iterator[str]:
     for graph, rate in results.capacities.items():
         yield f"Figment's capacity for the mix with this client beside it, {graph}: {rate:.0f} images/s."
     yield ""
-    yield row("graph", "load", "images/s", "server", "p50 ms", "p99 ms", "p99.9 ms", "requests", "failed")
-    yield "|---" * 9 + "|"
-    for point in results.open:
-        times = ["-" if each is None else _ms(each) for each in (point.p50_s, point.p99_s, point.p999_s)]
-        where = [point.graph, f"{point.fraction:.0%}", f"{point.images_per_s:.0f}", point.server]
-        yield row(*where, *times, str(point.requests), str(point.failures or ""))
+    columns = ("graph", "load", "images/s", "server", "p50 ms", "p99 ms", "p99.9 ms", "requests", "failed")
+    yield from table(columns, map(_point, results.open))
+
+
+def _point(point: Point) -> list[str]:
+    times = ["-" if each is None else _ms(each) for each in (point.p50_s, point.p99_s, point.p999_s)]
+    where = [point.graph, f"{point.fraction:.0%}", f"{point.images_per_s:.0f}", point.server]
+    return [*where, *times, str(point.requests), str(point.failures or "")]
 
 
 def _bulk(results: Results) -> Iterator[str]:

@@ -69,6 +69,7 @@ def apart(function: Callable[P, T], timeout_s: float | None, *arguments: P.args,
     finally:
         process.kill()
         process.join()
+        answers.close()
     if not is_good:
         raise Failed(answer)
     result: T = answer
@@ -99,8 +100,9 @@ def started(
     takes_orders: each line on its stdin is an order, each on its stdout an answer.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as words:
-        popen = subprocess.Popen(  # noqa: S603 - the commands are this package's own
+    with (
+        log.open("wb") as words,
+        subprocess.Popen(  # noqa: S603 - the commands are this package's own
             command,
             stdin=subprocess.PIPE if takes_orders else subprocess.DEVNULL,
             stdout=subprocess.PIPE if takes_orders else words,
@@ -109,12 +111,13 @@ def started(
             env={**os.environ, **(environment or {})},
             text=True,
             start_new_session=True,
-        )
-    process = Process(popen, log)
-    try:
-        yield process
-    finally:
-        process.stop()
+        ) as popen,
+    ):
+        process = Process(popen, log)
+        try:
+            yield process
+        finally:
+            process.stop()
 
 
 class Process:

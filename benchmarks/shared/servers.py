@@ -19,10 +19,10 @@ from typing import Self
 
 import grpc
 import numpy as np
-import onnxruntime
 
 from benchmarks.shared.environments import environment
 from benchmarks.shared.processes import Failed, Process, started
+from benchmarks.shared.session import open_session
 from benchmarks.shared.wires import FigmentWire, RawHttpWire, TritonWire, Wire, call, noise
 from benchmarks.shared.workloads import LOGS, Graph, onnx_file
 
@@ -90,7 +90,7 @@ class Server:
         """Compare one reply with onnxruntime; returns its bytes. Raises: Failed, if an image is another one."""
         reply = call(self.wire, self.port, images)
         got = np.frombuffer(self.wire.images(reply), np.uint8).astype(np.int16)
-        expected = _session(self.file).run(None, {"noise": noise(self.graph, images)})[0].astype(np.int16)
+        expected = _session(self.file, 1).run(None, {"noise": noise(self.graph, images)})[0].astype(np.int16)
         if got.size != expected.size:
             raise Failed(f"{self.name} gave {got.size} bytes of {images} images, must be {expected.size}")
         if (worst := int(np.abs(got - expected.ravel()).max())) > TOLERANCE:
@@ -173,8 +173,4 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@cache
-def _session(file: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+_session = cache(open_session)

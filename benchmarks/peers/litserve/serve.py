@@ -14,13 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from fastapi import Body, Response  # type: ignore[import-not-found]
 
-from benchmarks.peers.worker import arguments, draw, opened
+from benchmarks.peers.worker import draw, options
+from benchmarks.shared.session import open_session
 
-parser = arguments()
-parser.add_argument("--servers", type=int, default=2)
-parser.add_argument("--batch-timeout-s", type=float, default=0.001)
-parser.add_argument("--fast-queue", type=int, default=1)
-options = parser.parse_args()
+OPTIONS = options()
 
 
 class Drawing(litserve.LitAPI):  # type: ignore[misc]
@@ -28,7 +25,7 @@ class Drawing(litserve.LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         """Called in the worker."""
-        self.session = opened(options)
+        self.session = open_session(OPTIONS.graph, 1)
         self.noise_dim = self.session.get_inputs()[0].shape[1]
 
     def decode_request(
@@ -56,17 +53,17 @@ class Drawing(litserve.LitAPI):  # type: ignore[misc]
 
 if __name__ == "__main__":
     server = litserve.LitServer(
-        Drawing(max_batch_size=options.max_batch, batch_timeout=options.batch_timeout_s),
+        Drawing(max_batch_size=OPTIONS.max_batch, batch_timeout=0.001),
         accelerator="cpu",
         devices=1,
-        workers_per_device=options.workers or options.threads,
+        workers_per_device=OPTIONS.threads,
         timeout=60,
-        fast_queue=bool(options.fast_queue),
+        fast_queue=True,
     )
     server.run(
         host="127.0.0.1",
-        port=options.port,
-        num_api_servers=options.servers,
+        port=OPTIONS.port,
+        num_api_servers=2,
         log_level="error",
         access_log=False,
         generate_client_file=False,

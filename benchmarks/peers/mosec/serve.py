@@ -13,11 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from mosec import Server, Worker  # type: ignore[import-not-found]
 
-from benchmarks.peers.worker import arguments, draw, opened
+from benchmarks.peers.worker import draw, options
+from benchmarks.shared.session import open_session
 
-parser = arguments()
-parser.add_argument("--wait-ms", type=int, default=0)
-options, _ = parser.parse_known_args()  # mosec reads --port itself, and its own
+OPTIONS = options()
 
 
 class Drawing(Worker):  # type: ignore[misc]
@@ -25,7 +24,7 @@ class Drawing(Worker):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.session = opened(options)
+        self.session = open_session(OPTIONS.graph, 1)
         self.noise_dim = self.session.get_inputs()[0].shape[1]
 
     def deserialize(self, data: bytes) -> npt.NDArray[np.float32]:
@@ -43,8 +42,7 @@ class Drawing(Worker):  # type: ignore[misc]
 
 if __name__ == "__main__":
     # mosec reads the command line too, in the workers as well, and skips what it does not know.
-    sys.argv += ["--address", "127.0.0.1", "--log-level", "error", "--timeout", "60000"]
-    sys.argv += ["--wait", str(options.wait_ms)]
-    server, workers = Server(), options.workers or options.threads
-    server.append_worker(Drawing, num=workers, max_batch_size=options.max_batch, max_wait_time=options.wait_ms)
+    sys.argv += ["--address", "127.0.0.1", "--log-level", "error", "--timeout", "60000", "--wait", "0"]
+    server = Server()
+    server.append_worker(Drawing, num=OPTIONS.threads, max_batch_size=OPTIONS.max_batch, max_wait_time=0)
     server.run()

@@ -19,9 +19,10 @@ from pytriton.decorators import batch  # type: ignore[import-not-found]
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor  # type: ignore[import-not-found]
 from pytriton.triton import Triton, TritonConfig  # type: ignore[import-not-found]
 
-from benchmarks.peers.worker import arguments, opened
+from benchmarks.peers.worker import options
+from benchmarks.shared.session import open_session
 
-options = arguments().parse_args()
+OPTIONS = options()
 logging.basicConfig(level=logging.ERROR)
 
 
@@ -44,12 +45,12 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    sessions = [opened(options) for _ in range(options.workers or options.threads)]
+    sessions = [open_session(OPTIONS.graph, 1) for _ in range(OPTIONS.threads)]
     noise_dim = sessions[0].get_inputs()[0].shape[1]
     shape = tuple(sessions[0].get_outputs()[0].shape[1:])
     config = TritonConfig(
         grpc_address="127.0.0.1",
-        grpc_port=options.port,
+        grpc_port=OPTIONS.port,
         http_address="127.0.0.1",
         http_port=free_port(),
         allow_metrics=False,
@@ -63,7 +64,7 @@ if __name__ == "__main__":
             inputs=[Tensor(name="noise", dtype=np.float32, shape=(noise_dim,))],
             outputs=[Tensor(name="images", dtype=np.uint8, shape=shape)],
             config=ModelConfig(
-                max_batch_size=options.max_batch, batcher=DynamicBatcher(max_queue_delay_microseconds=0)
+                max_batch_size=OPTIONS.max_batch, batcher=DynamicBatcher(max_queue_delay_microseconds=0)
             ),
         )
         triton.serve()
