@@ -5,9 +5,7 @@
 Needs h2load (Debian's nghttp2-client). Peers get environments of their own on first use. All load goes to 127.0.0.1.
 """
 
-import signal
 from collections.abc import Callable
-from types import FrameType
 
 from benchmarks.serving import bulk, memory, open_loop, plan
 from benchmarks.serving.bare import Bare, Shape, best_shape
@@ -28,7 +26,6 @@ SHORT_S = 1.0
 def main() -> None:
     """Measure what the command line asks for, print the tables, write them beside the figures."""
     chosen = plan.read()
-    signal.signal(signal.SIGTERM, _interrupted)  # so that whatever ends this ends the servers too
     prepare(chosen.out, BUNDLES)
     options = {name: " ".join(given) for name, given in chosen.variants.items()}
     results = Results(machine("benchmarks.serving", chosen.peers), chosen.threads, options)
@@ -118,10 +115,6 @@ def _attempt(results: Results, part: str, measure: Callable[[], None]) -> None:
         measure()
     except Failed as failure:
         results.miss(part, str(failure))
-
-
-def _interrupted(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ IDLE_S = 1.0
 PROGRAM = str(Path(sys.executable).parent / "figment")
 GOOD_CODES = ("OK", "CANCELLED")
 
+_session = cache(open_session)
+
 
 class Server:
     """One server of one graph."""
@@ -171,6 +173,3 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-_session = cache(open_session)

@@ -5,6 +5,7 @@
 Knows shapes and paths only, and imports no torch.
 """
 
+import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,7 @@ GRAPHS = {
 
 def prepare(out: Path, bundles: Path | None = None) -> None:
     """Make the folders, and in `bundles` the graphs that are missing. Raises: Failed."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whatever ends this ends the servers too
     HOME.mkdir(exist_ok=True)
     (HOME / ".gitignore").write_text("*\n")
     out.mkdir(parents=True, exist_ok=True)
