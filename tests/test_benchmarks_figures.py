@@ -21,6 +21,7 @@ from benchmarks.serving.open_loop import point_of
 from benchmarks.shared.machine import Machine
 from benchmarks.shared.processes import Failed
 from benchmarks.shared.report import save, spread, table
+from benchmarks.shared.servers import read_metrics
 from benchmarks.shared.turns import Sample, Span, Turns, ratios, take_turns
 
 
@@ -131,6 +132,11 @@ def test_replies_count_by_the_part_of_their_time_that_lies_in_the_window():
 def test_replies_that_are_no_good_ones_are_no_measurement(log: str, summary: str, told: str):
     with pytest.raises(Failed, match=told):
         replies(log, summary, TARGET)
+
+
+def test_metrics_are_read_with_their_labels():
+    page = '# HELP x y\nimages_total{model="a b"} 3.0\n\nups 1e3\n'
+    assert read_metrics(page) == {'images_total{model="a b"}': 3, "ups": 1000}
 
 
 def test_a_slope_is_bytes_a_thousand_requests():

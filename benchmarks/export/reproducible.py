@@ -23,10 +23,12 @@ import onnxruntime
 import torch
 
 from benchmarks.shared.processes import apart
+from benchmarks.shared.session import open_session
 from export.golden import golden_inputs
 from export.graphs import roles
 from export.pixels import unrounded
 from export.sessions import Arrays, split
+from export.sessions import run as run_graph
 from export.source import from_run
 from training.model import Model
 from training.settings import TrainSettings
@@ -61,9 +63,7 @@ def write_graphs(run: Path, folder: Path) -> None:
         inputs = {node.name: known[node.name] for node in graph.graph.input}
         np.savez(folder / f"{role}.inputs.npz", **inputs)  # type: ignore[arg-type]
         onnx.save(unrounded(graph) or graph, folder / f"{role}.onnx")
-        known |= dict(
-            zip([node.name for node in graph.graph.output], _session(graph, 1).run(None, inputs), strict=True)
-        )
+        known |= run_graph(open_session(graph.SerializeToString(), 1), inputs)
 
 
 def computed(run: Path, graphs: Path) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
@@ -76,18 +76,11 @@ def computed(run: Path, graphs: Path) -> Iterator[tuple[str, npt.NDArray[np.floa
         graph = onnx.load(graphs / f"{role}.onnx")
         names = [node.name for node in graph.graph.output]
         for threads in THREADS:
-            session = _session(graph, threads)
+            session = open_session(graph.SerializeToString(), threads)
             for size, offset in [(size, 0) for size in SIZES] + [(ROWS, offset) for offset in OFFSETS_BYTES]:
                 pieces = [session.run(names, _moved(piece, offset)) for piece in split(inputs, size)]
                 for name, arrays in zip(names, zip(*pieces, strict=True), strict=True):
                     yield f"onnxruntime {role} {name}, {threads} threads", np.concatenate(arrays)
-
-
-def _session(graph: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
-    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _moved(inputs: Arrays, offset: int) -> Arrays:

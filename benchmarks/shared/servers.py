@@ -82,15 +82,14 @@ class Server:
 
     def is_ready(self) -> bool:
         """Whether it answers."""
-        try:
-            call(self.wire, self.port, 1)
-        except (grpc.RpcError, OSError, http.client.HTTPException):
-            return False
-        return True
+        with suppress(Failed):
+            self._call(1)
+            return True
+        return False
 
     def check(self, images: int) -> int:
         """Compare one reply with onnxruntime; returns its bytes. Raises: Failed, if an image is another one."""
-        reply = call(self.wire, self.port, images)
+        reply = self._call(images)
         got = np.frombuffer(self.wire.images(reply), np.uint8).astype(np.int16)
         expected = _session(self.file, 1).run(None, {"noise": noise(self.graph, images)})[0].astype(np.int16)
         if got.size != expected.size:
@@ -102,6 +101,12 @@ class Server:
     def failures(self) -> float:
         """Calls that failed so far as the server itself counts them, 0 where it does not say."""
         return 0.0
+
+    def _call(self, images: int) -> bytes:
+        try:
+            return call(self.wire, self.port, images)
+        except (grpc.RpcError, OSError, http.client.HTTPException) as error:
+            raise Failed(f"{self.name} does not answer: {error}") from None
 
     def _pause(self) -> None:
         if self.name in POLLS:
@@ -128,31 +133,30 @@ class Figment(Server):
 
     def is_ready(self) -> bool:
         """Whether /healthz says so."""
-        with suppress(OSError):
+        with suppress(Failed):
             self._page("healthz")
             return True
         return False
 
     def metrics(self) -> dict[str, float]:
         """The page of metrics: sample with its labels -> value."""
-        pairs = (line.rpartition(" ") for line in self._page("metrics").splitlines() if not line.startswith("#"))
-        return {sample: float(value) for sample, _, value in pairs}
+        return read_metrics(self._page("metrics"))
 
-    def total(self, metric: str) -> float:
-        """A counter's sum over its labels."""
-        return sum(value for sample, value in self.metrics().items() if sample.partition("{")[0] == metric)
+    def total(self, metric: str, without: Sequence[str] = ()) -> float:
+        """A counter's sum over all samples that have none of the labels' values `without`."""
+        known = {sample: value for sample, value in self.metrics().items() if sample.partition("{")[0] == metric}
+        return sum(value for sample, value in known.items() if not any(f'"{each}"' in sample for each in without))
 
     def failures(self) -> float:
         """Calls that ended neither well nor with the client's leaving."""
-        calls = {
-            sample: value for sample, value in self.metrics().items() if sample.startswith("grpc_server_handled_total")
-        }
-        return sum(value for sample, value in calls.items() if not any(f'"{code}"' in sample for code in GOOD_CODES))
+        return self.total("grpc_server_handled_total", GOOD_CODES)
 
     def _page(self, name: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/{name}", timeout=10) as reply:
-            text: bytes = reply.read()
-        return text.decode()
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/{name}", timeout=10) as reply:
+                return bytes(reply.read()).decode()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failed(f"{self.name} does not tell its {name}: {error}") from None
 
 
 def peer(name: str, graph: Graph, bundles: Path, threads: int) -> Server:
@@ -166,6 +170,12 @@ def peer(name: str, graph: Graph, bundles: Path, threads: int) -> Server:
         "pytriton": TritonWire(graph, "generator"),
     }
     return Server(name, graph, file, wires[name], port, command)
+
+
+def read_metrics(page: str) -> dict[str, float]:
+    """A Prometheus page: sample with its labels -> value."""
+    pairs = (line.rpartition(" ") for line in page.splitlines() if line and not line.startswith("#"))
+    return {sample: float(value) for sample, _, value in pairs}
 
 
 def free_port() -> int:

@@ -48,7 +48,7 @@ GRAPHS = {
 
 
 def prepare(out: Path, bundles: Path | None = None) -> None:
-    """Make the folders, and in `bundles` the graphs that are missing. Raises: Failed."""
+    """Make the folders, and in `bundles` the graphs that are missing; SIGTERM is Ctrl-C from now on. Raises: Failed."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that whatever ends this ends the servers too
     HOME.mkdir(exist_ok=True)
     (HOME / ".gitignore").write_text("*\n")
