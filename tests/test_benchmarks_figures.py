@@ -1,10 +1,13 @@
 """What the benchmarks compute from what they measured: ratios within rounds, percentiles, arrivals, slopes, tables."""
 
+import asyncio
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +17,9 @@ from benchmarks.export.results import Results, in_turns
 from benchmarks.gpu.raw import best
 from benchmarks.serving.arrivals import MEAN_IMAGES, MIX, schedule
 from benchmarks.serving.bare import Shape, shapes
-from benchmarks.serving.callers import Outcome
+from benchmarks.serving.callers import Ended, Order, Outcome, closed_loop, open_loop, outcome_of
 from benchmarks.serving.load import Target, replies
 from benchmarks.serving.memory import slope
-from benchmarks.serving.open_loop import point_of
 from benchmarks.shared.machine import Machine
 from benchmarks.shared.processes import Failed
 from benchmarks.shared.report import save, spread, table
@@ -88,23 +90,62 @@ def test_arrivals_are_poisson_and_of_the_mix():
         assert sizes.count(images) / len(sizes) == pytest.approx(share, abs=0.02)
 
 
+def ended(latencies_s: Iterable[float], failures: int = 0) -> list[Ended]:
+    good = [Ended(2, 10.0, 10.0 + latency_s) for latency_s in latencies_s]
+    return [*good, *[Ended(1, 10.0, 10.001, "late")] * failures]
+
+
 def test_percentiles_are_those_of_all_requests_and_a_failed_one_takes_for_ever():
-    latencies = [each / 1000 for each in range(1, 1981)]
-    point = point_of("figment", "small28", 700, 0.7, Outcome(latencies_s=latencies, failures=20, failure="late"))
-    assert (point.requests, point.failures) == (2000, 20)
-    assert point.p50_s == pytest.approx(1.001)
-    assert point.p99_s is None  # twenty of two thousand is the last hundredth
-    assert point_of("", "", 1, 1, Outcome(latencies_s=latencies, failures=19)).p99_s == pytest.approx(1.980)
+    latencies_s = [each / 1000 for each in range(1980, 0, -1)]
+    found = outcome_of(ended(latencies_s, failures=20), late_s=[0.3, 0.1, 0.2])
+    assert (found.requests, found.images, found.failures, found.failure) == (2000, 3960, 20, "late")
+    assert found.p50_s == pytest.approx(1.001)
+    assert found.p99_s is None  # twenty of two thousand are the last hundredth
+    assert found.late_p99_s == 0.3
+    assert outcome_of(ended(latencies_s, failures=19)).p99_s == pytest.approx(1.980)
 
 
 def test_a_thousandth_is_told_of_a_thousand_requests_only():
-    assert point_of("", "", 1, 1, Outcome(latencies_s=[0.1] * 999)).p999_s is None
-    assert point_of("", "", 1, 1, Outcome(latencies_s=[0.1] * 1000)).p999_s == 0.1
+    assert outcome_of(ended([0.125] * 999)).p999_s is None
+    assert outcome_of(ended([0.125] * 1000)).p999_s == 0.125
 
 
-def test_a_server_that_answers_nothing_has_no_percentiles():
-    point = point_of("figment", "small28", 1, 1, Outcome(failures=1, failure="figment has ended"))
-    assert (point.p50_s, point.p99_s, point.p999_s) == (None, None, None)
+def test_where_no_request_was_answered_there_are_no_percentiles():
+    for found in (outcome_of([]), outcome_of(ended([], failures=2))):
+        assert (found.images, found.p50_s, found.p99_s, found.p999_s) == (0, None, None, None)
+
+
+def order(**more: Any) -> Order:
+    return Order(1, "/x", False, {}, image_bytes=10, warm_s=0.05, seconds=0.2, **more)
+
+
+def test_an_open_loop_sends_whatever_became_of_those_before():
+    arrivals = [at for at, _ in schedule(400, 0.25)]
+
+    async def send() -> Outcome:
+        called, are_all_sent = [], asyncio.Event()
+
+        async def call(images: int) -> int:
+            called.append(images)
+            if len(called) == len(arrivals):
+                are_all_sent.set()
+            await are_all_sent.wait()
+            return images * 10
+
+        return await open_loop(order(images_per_s=400), call)
+
+    found = asyncio.run(send())
+    assert (found.requests, found.failures) == (sum(at >= 0.05 for at in arrivals), 0)
+
+
+def test_a_closed_loop_counts_what_is_answered_in_the_window_and_a_short_reply_is_no_answer():
+    async def call(images: int) -> int:
+        await asyncio.sleep(0)
+        return 0 if images == 16 else images * 10
+
+    found = asyncio.run(closed_loop(order(flight=4), call))
+    assert 0 < found.failures < found.requests
+    assert found.failure == "a reply of 0 bytes to a request for 16 images"
 
 
 LOG = "1000000\t200\t500000\n1500000\t200\t1000000\n"

@@ -9,12 +9,13 @@ the same cores as the server.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import cycle
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import grpc
@@ -25,6 +26,9 @@ from benchmarks.serving.arrivals import schedule
 CHANNELS = 8
 TIMEOUT_S = 5.0
 """After which a caller gives up; counted as a failure that took for ever."""
+
+ENOUGH = 1000
+"""Requests from which a p99.9 says something."""
 
 Call = Callable[[int], Awaitable[int]]
 """images -> bytes of the reply."""
@@ -49,16 +53,56 @@ class Order:
     flight: int = 0
 
 
-@dataclass
-class Outcome:
-    """What came of the requests after the first warm_s."""
+class Ended(NamedTuple):
+    """A request that has ended, both moments of perf_counter(); failure: why it was not answered well, or ""."""
 
-    images: int = 0
-    latencies_s: list[float] = field(default_factory=list)
-    failures: int = 0
+    images: int
+    intended_s: float
+    ended_s: float
     failure: str = ""
-    late_s: float = 0.0
-    """By how much the client itself sent requests late, 99th percentile; counted in latencies."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of the requests that count; seconds are from the intended arrival.
+
+    p50_s and so on  None = more requests failed than the percentile leaves out, or too few to tell
+    late_p99_s       by how much the client itself sent requests late; counted in the others
+    """
+
+    requests: int
+    images: int
+    failures: int
+    failure: str
+    p50_s: float | None = None
+    p99_s: float | None = None
+    p999_s: float | None = None
+    late_p99_s: float = 0.0
+
+
+def outcome_of(requests: Sequence[Ended], late_s: Sequence[float] = ()) -> Outcome:
+    """Percentiles of all requests: one that failed took for ever."""
+    good = [each for each in requests if not each.failure]
+    reasons = [each.failure for each in requests if each.failure]
+    times_s = sorted(each.ended_s - each.intended_s for each in good) + [math.inf] * len(reasons)
+    p50_s, p99_s, p999_s = (
+        None if math.isinf(time_s := percentile(times_s, percent)) else time_s for percent in (50, 99, 99.9)
+    )
+    return Outcome(
+        requests=len(requests),
+        images=sum(each.images for each in good),
+        failures=len(reasons),
+        failure=reasons[-1] if reasons else "",
+        p50_s=p50_s,
+        p99_s=p99_s,
+        p999_s=p999_s if len(requests) >= ENOUGH else None,
+        late_p99_s=percentile(sorted(late_s), 99) if late_s else 0.0,
+    )
+
+
+def percentile(ordered: Sequence[float], percent: float) -> float:
+    """The value below which `percent` of them lie; infinite where there are none."""
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))] if ordered else math.inf
 
 
 def send(order: Order) -> Outcome:
@@ -67,24 +111,22 @@ def send(order: Order) -> Outcome:
 
 
 async def open_loop(order: Order, call: Call) -> Outcome:
-    """Send every request at its moment; return when all have ended."""
-    outcome, warm = Outcome(), Outcome()
+    """Send every request at its moment; counted are those that were to arrive after warm_s."""
     started_s = time.perf_counter()
-    late_s = []
+    late_s, tasks = [], []
     async with asyncio.TaskGroup() as group:
         for at_s, images in schedule(order.images_per_s, order.warm_s + order.seconds):
             if (wait_s := started_s + at_s - time.perf_counter()) > 0:
                 await asyncio.sleep(wait_s)
             late_s.append(time.perf_counter() - started_s - at_s)
-            counted = outcome if at_s >= order.warm_s else warm
-            group.create_task(_one(order, call, images, started_s + at_s, counted))
-    outcome.late_s = sorted(late_s)[int(0.99 * len(late_s))] if late_s else 0.0
-    return outcome
+            tasks.append(group.create_task(_one(order, call, images, started_s + at_s)))
+    ended = [task.result() for task in tasks]
+    return outcome_of([each for each in ended if each.intended_s >= started_s + order.warm_s], late_s)
 
 
 async def closed_loop(order: Order, call: Call) -> Outcome:
     """`flight` callers that send the next request when the last is answered; counted are those that end in the window."""
-    outcome = Outcome()
+    ended: list[Ended] = []
     sizes = [images for _, images in schedule(10_000, 10)]
     start_s = time.perf_counter() + order.warm_s
     stop_s = start_s + order.seconds
@@ -93,15 +135,10 @@ async def closed_loop(order: Order, call: Call) -> Outcome:
         for images in cycle(sizes[first :: order.flight]):
             if (now_s := time.perf_counter()) >= stop_s:
                 return
-            found = Outcome()
-            await _one(order, call, images, now_s, found)
-            if start_s <= time.perf_counter() < stop_s:
-                outcome.images += found.images
-                outcome.failures += found.failures
-                outcome.failure = found.failure or outcome.failure
+            ended.append(await _one(order, call, images, now_s))
 
     await asyncio.gather(*(work(first) for first in range(order.flight)))
-    return outcome
+    return outcome_of([each for each in ended if start_s <= each.ended_s < stop_s])
 
 
 async def _send(order: Order) -> Outcome:
@@ -110,18 +147,16 @@ async def _send(order: Order) -> Outcome:
         return await (closed_loop if order.flight else open_loop)(order, call)
 
 
-async def _one(order: Order, call: Call, images: int, intended_s: float, outcome: Outcome) -> None:
-    """One request; a failure is not raised but counted."""
+async def _one(order: Order, call: Call, images: int, intended_s: float) -> Ended:
+    """One request; a failure is not raised but told."""
+    failure = ""
     try:
         got = await call(images)
         if got < images * order.image_bytes:
-            raise ValueError(f"a reply of {got} bytes to a request for {images} images")
-    except (aiohttp.ClientError, grpc.RpcError, TimeoutError, OSError, ValueError) as error:
-        outcome.failures += 1
-        outcome.failure = f"{type(error).__name__}: {str(error)[:200]}"
-    else:
-        outcome.images += images
-        outcome.latencies_s.append(time.perf_counter() - intended_s)
+            failure = f"a reply of {got} bytes to a request for {images} images"
+    except (aiohttp.ClientError, grpc.RpcError, TimeoutError, OSError) as error:
+        failure = f"{type(error).__name__}: {str(error)[:200]}"
+    return Ended(images, intended_s, time.perf_counter(), failure)
 
 
 async def _grpc_caller(order: Order, stack: AsyncExitStack) -> Call:

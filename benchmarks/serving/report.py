@@ -151,9 +151,10 @@ def _open(results: Results) -> Iterator[str]:
 
 
 def _point(point: Point) -> list[str]:
-    times = ["-" if each is None else _ms(each) for each in (point.p50_s, point.p99_s, point.p999_s)]
+    found = point.outcome
+    times = ["-" if each is None else _ms(each) for each in (found.p50_s, found.p99_s, found.p999_s)]
     where = [point.graph, f"{point.fraction:.0%}", f"{point.images_per_s:.0f}", point.server]
-    return [*where, *times, str(point.requests), str(point.failures or "")]
+    return [*where, *times, str(found.requests), str(found.failures or "")]
 
 
 def _bulk(results: Results) -> Iterator[str]:
