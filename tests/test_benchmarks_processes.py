@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.export import orders
 from benchmarks.serving import plan
-from benchmarks.shared.processes import Failed, apart, run, started
+from benchmarks.shared.processes import Failed, in_subprocess, run, spawn
 from benchmarks.shared.timing import repeat
 
 ECHO = "import sys\nfor line in sys.stdin:\n    print(line.strip() if 'again' in line else exit(3), flush=True)"
@@ -29,17 +29,17 @@ def vanish() -> None:
     os._exit(7)
 
 
-def test_a_function_apart_gives_its_result_or_its_reason():
-    assert apart(sum_of, 60, 1, 2) == 3
+def test_a_function_in_a_subprocess_gives_its_result_or_its_reason():
+    assert in_subprocess(sum_of, 60, 1, 2) == 3
     with pytest.raises(Failed, match="ZeroDivisionError: division by zero"):
-        apart(divided, 60, 0)
+        in_subprocess(divided, 60, 0)
     with pytest.raises(Failed, match="vanish ended with status 7"):
-        apart(vanish, 60)
+        in_subprocess(vanish, 60)
 
 
-def test_a_function_apart_that_takes_too_long_is_ended():
+def test_a_function_in_a_subprocess_that_takes_too_long_is_ended():
     with pytest.raises(Failed, match=r"did not end within 0\.1 s"):
-        apart(time.sleep, 0.1, 600)
+        in_subprocess(time.sleep, 0.1, 600)
 
 
 def test_a_command_that_fails_says_its_last_words():
@@ -51,7 +51,7 @@ def test_a_command_that_fails_says_its_last_words():
 
 
 def test_a_process_takes_orders_until_it_ends(tmp_path: Path):
-    with started([sys.executable, "-c", ECHO], tmp_path / "log", takes_orders=True) as process:
+    with spawn([sys.executable, "-c", ECHO], tmp_path / "log", takes_orders=True) as process:
         assert process.ask(60, order="again", batches=(1, 2)) == {"order": "again", "batches": [1, 2]}
         assert process.rss_bytes() > 0
         process.pause()
@@ -63,9 +63,9 @@ def test_a_process_takes_orders_until_it_ends(tmp_path: Path):
 
 def test_a_process_that_is_not_ready_in_time_or_ends_before_is_told(tmp_path: Path):
     command = [sys.executable, "-c", "exit('no port')"]
-    with started(command, tmp_path / "log") as process, pytest.raises(Failed, match="ended with status 1: no port"):
+    with spawn(command, tmp_path / "log") as process, pytest.raises(Failed, match="ended with status 1: no port"):
         process.wait_until(lambda: False, 60)
-    with started([sys.executable, "-c", "input()"], tmp_path / "log", takes_orders=True) as process:
+    with spawn([sys.executable, "-c", "input()"], tmp_path / "log", takes_orders=True) as process:
         with pytest.raises(Failed, match="was not ready after 0 s"):
             process.wait_until(lambda: False, 0)
         assert process.wait_until(lambda: True, 0) > 0
@@ -75,7 +75,7 @@ def test_what_a_process_started_ends_with_it(tmp_path: Path):
     command = (
         "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE).wait()"
     )
-    with started([sys.executable, "-c", command], tmp_path / "log") as process:
+    with spawn([sys.executable, "-c", command], tmp_path / "log") as process:
         process.wait_until(lambda: len(process._tree()) == 2, 60)
         tree = process._tree()
     _, alive = psutil.wait_procs(tree, timeout=10)

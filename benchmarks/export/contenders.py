@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.shared.environments import environment
-from benchmarks.shared.processes import Failed, Process, machine_busy_s, started
+from benchmarks.shared.processes import Failed, Process, machine_busy_s, spawn
 from benchmarks.shared.turns import Sample, Span
 from benchmarks.shared.workloads import HOME, LOGS
 
@@ -65,7 +65,7 @@ class Contender:
     def running(self) -> Iterator[None]:
         """Its process."""
         log = LOGS / f"export-{self.name.replace(', ', '-').replace(' ', '-')}.log"
-        with started(self._command, log, ENVIRONMENT, takes_orders=True) as self.process:
+        with spawn(self._command, log, ENVIRONMENT, takes_orders=True) as self.process:
             yield
 
     def warm(self, batch: int) -> None:
@@ -109,8 +109,8 @@ def contenders(sources: Sources, missing: dict[str, str]) -> Iterator[Contender]
     """All that can be set up; the reasons of the others go to `missing`."""
 
     def contender(name: str, python: str, module: str, is_exact: bool = True, **settings: Any) -> Contender:
-        given = {"inputs": str(sources.inputs), "threads": sources.threads, **settings}
-        return Contender(name, [python, "-m", f"benchmarks.{module}", json.dumps(given)], is_exact=is_exact)
+        order = {"inputs": str(sources.inputs), "threads": sources.threads, **settings}
+        return Contender(name, [python, "-m", f"benchmarks.{module}", json.dumps(order)], is_exact=is_exact)
 
     here, run, onnx = sys.executable, str(sources.run), "export.onnx_drawer"
     yield contender(EAGER, here, "export.torch_drawer", run=run, is_compiled=False)

@@ -39,12 +39,12 @@ def obey(make: Callable[[dict[str, Any]], dict[str, Draw]]) -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     settings = json.loads(sys.argv[1])
-    known = dict(np.load(settings["inputs"]))
+    arrays = dict(np.load(settings["inputs"]))
     forms, chosen = make(settings), dict[int, str]()
     first = next(iter(forms))
 
     def ready(batch: int) -> tuple[Draw, Inputs]:
-        return forms[chosen.get(batch, first)], {name: array[:batch] for name, array in known.items()}
+        return forms[chosen.get(batch, first)], {name: array[:batch] for name, array in arrays.items()}
 
     for line in sys.stdin:
         answer: dict[str, Any] = {}

@@ -22,7 +22,7 @@ import onnx
 import onnxruntime
 import torch
 
-from benchmarks.shared.processes import apart
+from benchmarks.shared.processes import in_subprocess
 from benchmarks.shared.session import open_session
 from export.golden import golden_inputs
 from export.graphs import roles
@@ -58,12 +58,12 @@ def starters(folder: Path) -> list[Path]:
 def write_graphs(run: Path, folder: Path) -> None:
     """The graphs of a run without their rounding, and the inputs of each."""
     source = from_run(run)
-    known: Arrays = golden_inputs(ROWS, source.facts.noise_dim, len(source.facts.labels))
+    arrays: Arrays = golden_inputs(ROWS, source.facts.noise_dim, len(source.facts.labels))
     for role, graph in source.graphs.items():
-        inputs = {node.name: known[node.name] for node in graph.graph.input}
+        inputs = {node.name: arrays[node.name] for node in graph.graph.input}
         np.savez(folder / f"{role}.inputs.npz", **inputs)  # type: ignore[arg-type]
         onnx.save(unrounded(graph) or graph, folder / f"{role}.onnx")
-        known |= run_graph(open_session(graph.SerializeToString(), 1), inputs)
+        arrays |= run_graph(open_session(graph.SerializeToString(), 1), inputs)
 
 
 def computed(run: Path, graphs: Path) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
@@ -97,19 +97,19 @@ def _moved(inputs: Arrays, offset: int) -> Arrays:
 def compare(run: Path, graphs: Path) -> list[str]:
     """Compute, and say what differs from what the first process found and left in `graphs`."""
     found = dict[str, npt.NDArray[np.float32]]()
-    told, first = [], graphs / "first.npz"
+    differences, first = [], graphs / "first.npz"
     for what, array in computed(run, graphs):
-        wanted = found.setdefault(what, array)
-        if not np.array_equal(array, wanted):
-            told.append(f"{what}: within a process, by {np.abs(array - wanted).max():.3g}")
+        same = found.setdefault(what, array)
+        if not np.array_equal(array, same):
+            differences.append(f"{what}: within a process, by {np.abs(array - same).max():.3g}")
     if not first.exists():
         np.savez(first, **found)  # type: ignore[arg-type]
-        return told
-    with np.load(first) as wanted_of:
+        return differences
+    with np.load(first) as reference:
         for what, array in found.items():
-            if not np.array_equal(array, wanted_of[what]):
-                told.append(f"{what}: by {np.abs(array - wanted_of[what]).max():.3g}")
-    return told
+            if not np.array_equal(array, reference[what]):
+                differences.append(f"{what}: by {np.abs(array - reference[what]).max():.3g}")
+    return differences
 
 
 def stress(runs: list[Path], seconds: float, together: int) -> tuple[int, Counter[str]]:
@@ -122,15 +122,15 @@ def stress(runs: list[Path], seconds: float, together: int) -> tuple[int, Counte
     ):
 
         def fresh(run: Path) -> list[str]:
-            return apart(compare, None, run, Path(name) / run.name)
+            return in_subprocess(compare, None, run, Path(name) / run.name)
 
         for run in runs:
             (Path(name) / run.name).mkdir()
             write_graphs(run, Path(name) / run.name)
         waiting = runs  # the first of each run, with which the others are compared
         while True:
-            for told in pool.map(fresh, waiting):
-                moved.update(told)
+            for differences in pool.map(fresh, waiting):
+                moved.update(differences)
                 processes += 1
             if waiting is not runs and time.monotonic() >= until_s:
                 return processes, moved

@@ -27,7 +27,7 @@ class Facts:
 
 @dataclass
 class Results:
-    """What is known so far.
+    """What has been measured so far.
 
     drift         by file of a lossy variant and measure: the part by which it is further from real images than fp32
     turns         by batch size and contender
@@ -50,8 +50,8 @@ class Results:
 
     def cpu_ratios(self, name: str, other: str) -> dict[int, list[float]]:
         """CPU an image of `name` over that of `other`, round by round, at each batch size that both have done."""
-        known = {batch: turns for batch, turns in self.turns.items() if {name, other} <= turns.keys()}
-        found = {batch: ratios(turns, name, other, "cpu_us_per_image") for batch, turns in known.items()}
+        by_batch = {batch: turns for batch, turns in self.turns.items() if {name, other} <= turns.keys()}
+        found = {batch: ratios(turns, name, other, "cpu_us_per_image") for batch, turns in by_batch.items()}
         return {batch: values for batch, values in found.items() if values}
 
     def best(self, other: str, names: Iterable[str]) -> dict[int, tuple[str, float]]:

@@ -108,8 +108,10 @@ def _raw(chosen: argparse.Namespace, device: str) -> raw.Raw:
     """Of the bundle that was given, or of dcgan64."""
     files = {"fp32": onnx_file(chosen.bundles, GRAPH)}
     if chosen.bundle_version:
-        known = variants(read_manifest(chosen.bundle_version))
-        files = {variant: chosen.bundle_version / known[variant] for variant in RAW_VARIANTS if variant in known}
+        by_variant = variants(read_manifest(chosen.bundle_version))
+        files = {
+            variant: chosen.bundle_version / by_variant[variant] for variant in RAW_VARIANTS if variant in by_variant
+        }
     with_torch = not chosen.bundle_version or bool(chosen.run)
     found = raw.measure(files, chosen.run, with_torch, device, chosen.seconds / 10, chosen.raw_budget)
     if not with_torch:

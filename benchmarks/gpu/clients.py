@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import grpc
 
-from benchmarks.shared.wires import CHANNEL_OPTIONS, FigmentWire
+from benchmarks.shared.endpoints import CHANNEL_OPTIONS, STREAM_PATH, generate, stream_request
 from figment.v1.image_service_pb2 import StreamGenerateResponse
 
 STREAM_IMAGES = 64
@@ -38,18 +38,17 @@ def streams(port: int, model: str, clients: int, seconds: float) -> float:
 
 def stream(port: int, model: str, seconds: float) -> int:
     """One client: requests of STREAM_IMAGES images on one stream for a while; returns the images that came."""
-    wire = FigmentWire(model)
     may_send = threading.Semaphore(IN_FLIGHT)
 
     def requests() -> Iterator[bytes]:
         number, until_s = 0, time.monotonic() + seconds
         while may_send.acquire(timeout=max(0.0, until_s - time.monotonic())) and time.monotonic() < until_s:
             number += 1
-            yield wire.stream_request(STREAM_IMAGES, number)
+            yield stream_request(model, STREAM_IMAGES, number)
 
     images = 0
     with grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL_OPTIONS) as channel:
-        for reply in channel.stream_stream(wire.stream_path, bytes, StreamGenerateResponse.FromString)(requests()):
+        for reply in channel.stream_stream(STREAM_PATH, bytes, StreamGenerateResponse.FromString)(requests()):
             if reply.HasField("error"):
                 raise RuntimeError(f"the server answered: {reply.error.message}")
             images += reply.response.images.count
@@ -60,13 +59,13 @@ def stream(port: int, model: str, seconds: float) -> int:
 
 def mixed(port: int, model: str) -> dict[int, list[float]]:
     """One client that asks for 1 to 64 images at random, one request after the other."""
-    wire, chance = FigmentWire(model), random.Random(0)  # noqa: S311
+    endpoint, chance = generate(model), random.Random(0)  # noqa: S311
     seconds: dict[int, list[float]] = {size: [] for size in MIXED_SIZES}
     with grpc.insecure_channel(f"127.0.0.1:{port}", CHANNEL_OPTIONS) as channel:
-        method = channel.unary_unary(wire.path, bytes, bytes)
+        method = channel.unary_unary(endpoint.path, bytes, bytes)
         for number in range(MIXED_REQUESTS):
             size = chance.choice(MIXED_SIZES)
-            request, started_s = wire.request(size), time.perf_counter()
+            request, started_s = endpoint.request(size), time.perf_counter()
             method(request)
             if number >= MIXED_WARM_REQUESTS:
                 seconds[size].append(time.perf_counter() - started_s)

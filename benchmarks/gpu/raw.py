@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.gpu import onnx_form, torch_form
 from benchmarks.gpu.onnx_form import IN_TURNS, Rates
-from benchmarks.shared.processes import Failed, apart
+from benchmarks.shared.processes import Failed, in_subprocess
 from benchmarks.shared.report import table
 
 SIZES = (1, 4, 16, 64, 256)
@@ -53,7 +53,7 @@ def measure(
         try:
             if left_s < LEAST_S:
                 raise Failed("no time left")
-            found[name] = apart(function, left_s, source, device, form, raw.sizes, seconds)
+            found[name] = in_subprocess(function, left_s, source, device, form, raw.sizes, seconds)
         except Failed as failure:
             raw.missing[name] = str(failure)
 

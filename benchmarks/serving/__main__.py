@@ -27,7 +27,7 @@ def main() -> None:
     """Measure what the command line asks for, print the tables, write them beside the figures."""
     chosen = plan.read()
     prepare(chosen.out, BUNDLES)
-    options = {name: " ".join(given) for name, given in chosen.variants.items()}
+    options = {name: " ".join(words) for name, words in chosen.variants.items()}
     results = Results(machine("benchmarks.serving", chosen.peers), chosen.threads, options)
     try:
         for name in chosen.graphs:

@@ -11,7 +11,7 @@ from statistics import median
 
 import numpy as np
 
-from benchmarks.shared.processes import apart, machine_busy_s
+from benchmarks.shared.processes import in_subprocess, machine_busy_s
 from benchmarks.shared.session import open_session
 from benchmarks.shared.timing import Took, repeat
 from benchmarks.shared.turns import Sample, Span
@@ -40,12 +40,12 @@ class Bare:
 
     def measure(self, span: Span) -> Sample:
         """Run the graph for the span's window. Raises: Failed."""
-        return apart(measure, None, self._file, self._shape, span.window_s)
+        return in_subprocess(measure, None, self._file, self._shape, span.window_s)
 
 
 def best_shape(file: Path, threads: int) -> Shape:
     """The way to use `threads` threads that gives most images a second. Raises: Failed."""
-    return apart(_best, None, file, threads)
+    return in_subprocess(_best, None, file, threads)
 
 
 def shapes(threads: int) -> list[Shape]:

@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import psutil
 
+from benchmarks.shared.endpoints import STREAM_PATH, framed, stream_request
 from benchmarks.shared.processes import Failed
 from benchmarks.shared.servers import Server
-from benchmarks.shared.wires import FigmentWire, framed
 
 FLIGHT = 32
 """Requests in flight in every closed loop."""
@@ -57,18 +57,17 @@ class Target:
 
 def unary(server: Server, images: int, flight: int = FLIGHT, connections: int = GRPC_CONNECTIONS) -> Target:
     """Requests for `images` images, `flight` at a time, on `connections` if it is gRPC; asked in the server's turn."""
-    wire, body, size = server.wire, server.wire.request(images), server.check(images)
-    if not wire.is_grpc:
-        return Target(server.port, wire.path, False, body, flight, 1, size)
+    endpoint, body, size = server.endpoint, server.endpoint.request(images), server.check(images)
+    if not endpoint.is_grpc:
+        return Target(server.port, endpoint.path, False, body, flight, 1, size)
     connections = min(connections, flight)
-    return Target(server.port, wire.path, True, framed(body), connections, flight // connections, size + 5)
+    return Target(server.port, endpoint.path, True, framed(body), connections, flight // connections, size + 5)
 
 
 def streaming(server: Server, images: int, requests: int, connections: int) -> Target:
     """A StreamGenerate call a connection, of that many requests for `images` images; where it ends the next is opened."""
-    wire = FigmentWire(server.graph.name)
-    body = b"".join(framed(wire.stream_request(images, number)) for number in range(requests))
-    return Target(server.port, wire.stream_path, True, body, connections, 1)
+    body = b"".join(framed(stream_request(server.graph.name, images, number)) for number in range(requests))
+    return Target(server.port, STREAM_PATH, True, body, connections, 1)
 
 
 @dataclass(frozen=True)

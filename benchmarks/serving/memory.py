@@ -13,7 +13,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.serving.load import h2load, unary
-from benchmarks.shared.processes import started
+from benchmarks.shared.processes import spawn
 from benchmarks.shared.servers import START_S, Figment
 from benchmarks.shared.workloads import BUNDLES, GRAPHS, LOGS
 
@@ -50,7 +50,7 @@ def start(threads: int, options: Sequence[str], starts: int) -> Start:
     ready_s, rss_bytes = [], []
     for _ in range(starts):
         server = Figment("figment", replace(GRAPHS["small28"], name="three"), BUNDLES, threads, options)
-        with started(server.command, LOGS / "figment-three.log") as process:
+        with spawn(server.command, LOGS / "figment-three.log") as process:
             ready_s.append(process.wait_until(server.is_ready, START_S))
             rss_bytes.append(process.rss_bytes())
     found = Start(median(ready_s), median(rss_bytes), starts)

@@ -13,7 +13,7 @@ from statistics import median
 from benchmarks.serving.arrivals import MIX
 from benchmarks.serving.callers import Order, Outcome, send
 from benchmarks.serving.load import FLIGHT
-from benchmarks.shared.processes import Failed, apart
+from benchmarks.shared.processes import Failed, in_subprocess
 from benchmarks.shared.servers import Server
 
 WARM_S = 1.0
@@ -53,18 +53,18 @@ def measure(
             found = Outcome(requests=1, images=0, failures=1, failure=str(failure))
         points.append(Point(server.name, server.graph.name, fraction, images_per_s, found))
         times_s = (found.p50_s, found.p99_s, found.p999_s)
-        told = " ".join("-" if time_s is None else f"{time_s * 1e3:.1f}" for time_s in times_s)
+        times = " ".join("-" if time_s is None else f"{time_s * 1e3:.1f}" for time_s in times_s)
         failed = f", {found.failures} failed: {found.failure}" if found.failures else ""
-        print(f"  {server.name:24}{fraction:4.0%} p50 p99 p99.9: {told} ms{failed}", flush=True)
+        print(f"  {server.name:24}{fraction:4.0%} p50 p99 p99.9: {times} ms{failed}", flush=True)
     return points
 
 
 def _sent(server: Server, seconds: float, images_per_s: float = 0.0, flight: int = 0) -> Outcome:
     order = Order(
         port=server.port,
-        path=server.wire.path,
-        is_grpc=server.wire.is_grpc,
-        bodies={images: server.wire.request(images) for images in MIX},
+        path=server.endpoint.path,
+        is_grpc=server.endpoint.is_grpc,
+        bodies={images: server.endpoint.request(images) for images in MIX},
         image_bytes=server.graph.image_bytes,
         warm_s=WARM_S,
         seconds=seconds,
@@ -72,4 +72,4 @@ def _sent(server: Server, seconds: float, images_per_s: float = 0.0, flight: int
         flight=flight,
     )
     with server.turn():
-        return apart(send, WARM_S + seconds + FINISH_S, order)
+        return in_subprocess(send, WARM_S + seconds + FINISH_S, order)

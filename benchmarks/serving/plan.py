@@ -29,7 +29,7 @@ QUICK = {
 
 
 class Plan(argparse.Namespace):
-    """Everything that decides what is done: the options, and what is made of them.
+    """Everything that decides what is done: the options, and what is derived from them.
 
     contenders      who takes part in the closed loop; servers in the open loop and alone likewise
     variants        Figments by name, with their options
@@ -63,25 +63,25 @@ def read(arguments: Sequence[str] | None = None) -> Plan:
     parser = _parser()
     if parser.parse_args(arguments).quick:
         parser.set_defaults(**QUICK)
-    given = parser.parse_args(arguments)
-    variants = {"figment": tuple(shlex.split(given.options))}
-    for text in given.variant:
-        name, equals, options = text.partition("=")
+    options = parser.parse_args(arguments)
+    variants = {"figment": tuple(shlex.split(options.options))}
+    for text in options.variant:
+        name, equals, words = text.partition("=")
         if not equals or not name or name in EVERYONE or name in variants:
             parser.error(f"--variant: got {text!r}, allowed is NAME=OPTIONS with a name that is not taken")
-        variants[name] = tuple(shlex.split(options))
-    contenders = tuple(name for name in given.contenders if given.peer_servers or name not in PEERS)
-    parts = tuple(part for part in given.parts if given.open_loop or part != "open")
+        variants[name] = tuple(shlex.split(words))
+    contenders = tuple(name for name in options.contenders if options.peer_servers or name not in PEERS)
+    parts = tuple(part for part in options.parts if options.open_loop or part != "open")
     if "figment" not in contenders:
         parts = tuple(part for part in parts if part in WITHOUT_FIGMENT)
-    made: dict[str, Any] = {
-        "images": tuple(map(int, given.images)),
+    derived: dict[str, Any] = {
+        "images": tuple(map(int, options.images)),
         "variants": variants,
         "contenders": contenders,
         "parts": parts,
-        "span": Span(warm_s=0.7, window_s=given.seconds),
+        "span": Span(warm_s=0.7, window_s=options.seconds),
     }
-    return Plan(**{**vars(given), **made})
+    return Plan(**{**vars(options), **derived})
 
 
 def _parser() -> argparse.ArgumentParser:

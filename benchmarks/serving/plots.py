@@ -61,9 +61,9 @@ def _draw_open(results: Results, path: Path) -> Path:
         points = [point for point in results.open if point.graph == graph]
         for number, server in enumerate(dict.fromkeys(point.server for point in points)):
             for key, style in (("p50_s", "--"), ("p99_s", "-")):
-                known = [each for each in points if each.server == server and getattr(each.outcome, key)]
-                rates = [each.images_per_s for each in known]
-                times_ms = [getattr(each.outcome, key) * 1e3 for each in known]
+                measured = [each for each in points if each.server == server and getattr(each.outcome, key)]
+                rates = [each.images_per_s for each in measured]
+                times_ms = [getattr(each.outcome, key) * 1e3 for each in measured]
                 look = {"color": f"C{number}", "fillstyle": FILL[key]}
                 axes.plot(rates, times_ms, f"o{style}", label=f"{server} {key[:3]}", **look)
         axes.set(title=f"{graph}, mixed sizes, open loop", xlabel="images a second", ylabel="ms from intended arrival")

@@ -36,7 +36,7 @@ class Closed:
 
 @dataclass
 class Results:
-    """What is known so far.
+    """What has been measured so far.
 
     options     Figment's further options, by the name in the tables
     single      turns of one client, by graph and contender
@@ -98,9 +98,9 @@ def _closed(closed: Closed, figments: list[str]) -> Iterator[str]:
     columns = ("images/s", "CPU us/image", "load's CPU us/image", "p50 ms", "p99 ms", "others' cores", "failed turns")
     yield from table(["server", *columns], (_server(name, turns) for name, turns in closed.turns.items()))
     yield ""
-    known = [name for name, turns in closed.turns.items() if turns.good and NOTHING not in name]
-    ours = [name for name in known if name.removesuffix(" stream") in figments]
-    others = [name for name in known if name not in ours]
+    names = [name for name, turns in closed.turns.items() if turns.good and NOTHING not in name]
+    ours = [name for name in names if name.removesuffix(" stream") in figments]
+    others = [name for name in names if name not in ours]
     if ours and others:
         pairs = [(a, b) for a in ours for b in (*(first for first in ours[:1] if first != a), *others)]
         rows = [

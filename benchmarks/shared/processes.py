@@ -1,7 +1,7 @@
-"""Processes: commands run to their end, functions run apart, and what is started, watched from outside and surely stopped.
+"""Processes: commands run to their end, functions in subprocesses, and what stays up, watched and surely stopped.
 
-    run(command) -> stdout        apart(function, ...) -> its result
-    started(command) -> wait_until(ready) | ask(order) -> cpu_s(), rss_bytes() of the tree, pause(), resume() -> stopped
+    run(command) -> stdout        in_subprocess(function, ...) -> its result
+    spawn(command) -> wait_until(ready) | ask(order) -> cpu_s(), rss_bytes() of the tree, pause(), resume() -> stopped
 
 Knows psutil, not what a process is for.
 """
@@ -52,7 +52,7 @@ def run(command: Sequence[str], timeout_s: float | None = None) -> str:
     return done.stdout
 
 
-def apart(function: Callable[P, T], timeout_s: float | None, *arguments: P.args, **named: P.kwargs) -> T:
+def in_subprocess(function: Callable[P, T], timeout_s: float | None, *arguments: P.args, **named: P.kwargs) -> T:
     """What a module's function returns in a fresh process, which it may bring down or slow. Raises: Failed."""
     context = get_context("spawn")
     answers, theirs = context.Pipe(duplex=False)
@@ -92,7 +92,7 @@ def machine_busy_s() -> float:
 
 
 @contextmanager
-def started(
+def spawn(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None, *, takes_orders: bool = False
 ) -> "Iterator[Process]":
     """A command and everything that it starts, in a session of its own; it writes to `log`, and ends with the block.
@@ -121,7 +121,7 @@ def started(
 
 
 class Process:
-    """What `started` started."""
+    """A command that `spawn` started, and its tree."""
 
     def __init__(self, popen: subprocess.Popen[str], log: Path) -> None:
         self._popen = popen

@@ -1,6 +1,6 @@
 """The servers that are measured: how each is started, when it is ready, and how it is spoken to.
 
-    Server(command, wire) -> running() -> probe: the images are those of the graph -> turns ... -> stopped
+    Server(command, endpoint) -> running() -> probe: the images are those of the graph -> turns ... -> stopped
 
 All hold one graph, use the same number of engine threads and stand on 127.0.0.1. All stay up while they take turns;
 what each takes when idle is measured.
@@ -20,10 +20,10 @@ from typing import Self
 import grpc
 import numpy as np
 
+from benchmarks.shared.endpoints import Endpoint, call, generate, model_infer, noise, raw_http
 from benchmarks.shared.environments import environment
-from benchmarks.shared.processes import Failed, Process, started
+from benchmarks.shared.processes import Failed, Process, spawn
 from benchmarks.shared.session import open_session
-from benchmarks.shared.wires import FigmentWire, RawHttpWire, TritonWire, Wire, call, noise
 from benchmarks.shared.workloads import LOGS, Graph, onnx_file
 
 START_S = 120.0
@@ -47,11 +47,13 @@ class Server:
 
     process: Process
 
-    def __init__(self, name: str, graph: Graph, file: Path, wire: Wire, port: int, command: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, graph: Graph, file: Path, endpoint: Endpoint, port: int, command: Sequence[str]
+    ) -> None:
         self.name = name
         self.graph = graph
         self.file = file
-        self.wire = wire
+        self.endpoint = endpoint
         self.port = port
         self.start_s = 0.0
         self.idle_cores = 0.0
@@ -60,7 +62,7 @@ class Server:
     @contextmanager
     def running(self) -> Iterator[Self]:
         """The server up, its images checked, and measured what it takes when idle. Raises: Failed."""
-        with started(self.command, LOGS / f"{self.name}-{self.graph.name}.log") as self.process:
+        with spawn(self.command, LOGS / f"{self.name}-{self.graph.name}.log") as self.process:
             self.start_s = self.process.wait_until(self.is_ready, START_S)
             self.check(PROBE_IMAGES)
             cpu_s = self.process.cpu_s()
@@ -90,7 +92,7 @@ class Server:
     def check(self, images: int) -> int:
         """Compare one reply with onnxruntime; returns its bytes. Raises: Failed, if an image is another one."""
         reply = self._call(images)
-        got = np.frombuffer(self.wire.images(reply), np.uint8).astype(np.int16)
+        got = np.frombuffer(self.endpoint.images(reply), np.uint8).astype(np.int16)
         expected = _session(self.file, 1).run(None, {"noise": noise(self.graph, images)})[0].astype(np.int16)
         if got.size != expected.size:
             raise Failed(f"{self.name} gave {got.size} bytes of {images} images, must be {expected.size}")
@@ -104,7 +106,7 @@ class Server:
 
     def _call(self, images: int) -> bytes:
         try:
-            return call(self.wire, self.port, images)
+            return call(self.endpoint, self.port, images)
         except (grpc.RpcError, OSError, http.client.HTTPException) as error:
             raise Failed(f"{self.name} does not answer: {error}") from None
 
@@ -129,7 +131,7 @@ class Figment(Server):
         addresses = ["--address", f"127.0.0.1:{port}", "--metrics-address", f"127.0.0.1:{self._metrics_port}"]
         models = ["--models", str((bundles / graph.name).resolve())]
         command = [*program, "serve", *models, *addresses, "--threads", str(threads), *options]
-        super().__init__(name, graph, onnx_file(bundles, graph), FigmentWire(graph.name), port, command)
+        super().__init__(name, graph, onnx_file(bundles, graph), generate(graph.name), port, command)
 
     def is_ready(self) -> bool:
         """Whether /healthz says so."""
@@ -144,8 +146,8 @@ class Figment(Server):
 
     def total(self, metric: str, without: Sequence[str] = ()) -> float:
         """A counter's sum over all samples that have none of the labels' values `without`."""
-        known = {sample: value for sample, value in self.metrics().items() if sample.partition("{")[0] == metric}
-        return sum(value for sample, value in known.items() if not any(f'"{each}"' in sample for each in without))
+        samples = {sample: value for sample, value in self.metrics().items() if sample.partition("{")[0] == metric}
+        return sum(value for sample, value in samples.items() if not any(f'"{each}"' in sample for each in without))
 
     def failures(self) -> float:
         """Calls that ended neither well nor with the client's leaving."""
@@ -164,12 +166,12 @@ def peer(name: str, graph: Graph, bundles: Path, threads: int) -> Server:
     port, file = free_port(), onnx_file(bundles, graph)
     command = [environment(name), "-m", f"benchmarks.peers.{name}.serve", "--graph", str(file)]
     command += ["--port", str(port), "--threads", str(threads), "--max-batch", "64"]
-    wires: dict[str, Wire] = {
-        "mosec": RawHttpWire(graph, "/inference"),
-        "litserve": RawHttpWire(graph, "/predict"),
-        "pytriton": TritonWire(graph, "generator"),
+    endpoints = {
+        "mosec": raw_http(graph, "/inference"),
+        "litserve": raw_http(graph, "/predict"),
+        "pytriton": model_infer(graph, "generator"),
     }
-    return Server(name, graph, file, wires[name], port, command)
+    return Server(name, graph, file, endpoints[name], port, command)
 
 
 def read_metrics(page: str) -> dict[str, float]:

@@ -78,8 +78,8 @@ class Turns:
 
     def median(self, key: str) -> float:
         """Of one of a sample's figures, over the rounds that have it; NaN where none has."""
-        known = [value for sample in self.good if (value := getattr(sample, key)) is not None]
-        return median(known) if known else float("nan")
+        values = [value for sample in self.good if (value := getattr(sample, key)) is not None]
+        return median(values) if values else float("nan")
 
 
 def take_turns(contenders: Sequence[Contender], rounds: int, span: Span) -> dict[str, Turns]:
@@ -90,11 +90,11 @@ def take_turns(contenders: Sequence[Contender], rounds: int, span: Span) -> dict
             turn, sample = turns[contender.name], None
             try:
                 sample = contender.measure(span)
-                told = f"{sample.images_per_s:9.0f} images/s {sample.cpu_us_per_image:8.0f} us of CPU an image"
+                line = f"{sample.images_per_s:9.0f} images/s {sample.cpu_us_per_image:8.0f} us of CPU an image"
             except Failed as failure:
-                turn.failure = told = str(failure)
+                turn.failure = line = str(failure)
             turn.samples.append(sample)
-            print(f"  {contender.name:24}{told}", flush=True)
+            print(f"  {contender.name:24}{line}", flush=True)
     return turns
 
 

@@ -33,20 +33,20 @@ def main() -> None:
     parser.add_argument("--preset", default="base")
     parser.add_argument("--images", type=int, default=2_000_000)
     parser.add_argument("--inception", type=Path)
-    asked = parser.parse_args()
-    by = judge(asked.data, asked.test)
-    if asked.inception:
-        by = Judge(by.seen, by.held_out, InceptionFeatures(asked.inception))
+    options = parser.parse_args()
+    by = judge(options.data, options.test)
+    if options.inception:
+        by = Judge(by.seen, by.held_out, InceptionFeatures(options.inception))
     cards = []
     for family in ("vae", "gan", "hybrid"):
         settings = settings_of(
-            asked, f"{family}-{asked.preset}-{asked.images}", family=family, preset=asked.preset, images=asked.images,
-            mirror=True, seed=SEED, batch=BATCH, latent_dim=64,
+            options, f"{family}-{options.preset}-{options.images}", family=family, preset=options.preset,
+            images=options.images, mirror=True, seed=SEED, batch=BATCH, latent_dim=64,
         )  # fmt: skip
         cards.append(by.score(TrainedSubject(trained(settings), family)))
-    images = load(asked.data, None).split(0.2, SEED)[0]
-    device = torch.device(asked.device)
-    theirs = sngan.trained(images, asked.images, BATCH, asked.out / f"sngan-{asked.images}", device, SEED)
+    images = load(options.data, None).split(0.2, SEED)[0]
+    device = torch.device(options.device)
+    theirs = sngan.trained(images, options.images, BATCH, options.out / f"sngan-{options.images}", device, SEED)
     cards.append(by.score(theirs))
     print(by.judged_by)
     print(*table(["", *(card.name for card in cards)], _rows(cards)), sep="\n")
@@ -55,9 +55,9 @@ def main() -> None:
 def _rows(cards: list[Scorecard]) -> Iterator[list[str]]:
     for key in KEYS:
         cells = [card.figures.get(key) for card in cards]
-        known = [cell for cell in cells if cell is not None]
-        if known:
-            digits = 3 if fmean(map(abs, known)) < 10 else 2
+        numbers = [cell for cell in cells if cell is not None]
+        if numbers:
+            digits = 3 if fmean(map(abs, numbers)) < 10 else 2
             yield [key, *("" if cell is None else f"{cell:.{digits}f}" for cell in cells)]
 
 

@@ -31,10 +31,10 @@ Found = dict[str, list[Outcome]]
 
 def main() -> None:
     """Train what is missing, and print the tables."""
-    asked = arguments(__doc__).parse_args()
+    options = arguments(__doc__).parse_args()
     jobs = [Job(f"{name}-{seed}", settings | {"seed": seed}) for seed in SEEDS for name, settings in FAMILIES.items()]
-    known = outcomes(jobs, asked)
-    found = {name: [known[f"{name}-{seed}"] for seed in SEEDS] for name in FAMILIES}
+    by_name = outcomes(jobs, options)
+    found = {name: [by_name[f"{name}-{seed}"] for seed in SEEDS] for name in FAMILIES}
     print("\n".join([*_figures(found), "", *_goals(found)]))
 
 
@@ -46,7 +46,9 @@ def _figures(found: Found) -> Iterator[str]:
         columns = [[each.figures for each in runs] for runs in found.values()] + [
             [each.normal for each in found["vae"]]
         ]
-        rows.append([key, *(spread([known[key] for known in column if key in known], digits) for column in columns)])
+        rows.append(
+            [key, *(spread([figures[key] for figures in column if key in figures], digits) for column in columns)]
+        )
     yield from table(["", *found, "vae under N(0, I)"], rows)
 
 

@@ -66,21 +66,21 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def settings_of(asked: argparse.Namespace, name: str, **settings: Any) -> TrainSettings:
+def settings_of(options: argparse.Namespace, name: str, **settings: Any) -> TrainSettings:
     """The settings of the run `name`: what was asked for, and others than that."""
     return TrainSettings.model_validate(
-        {"data": asked.data, "out": asked.out / name, "device": asked.device, **settings}
+        {"data": options.data, "out": options.out / name, "device": options.device, **settings}
     )
 
 
-def outcomes(jobs: Sequence[Job], asked: argparse.Namespace) -> dict[str, Outcome]:
+def outcomes(jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, Outcome]:
     """By name; whatever is missing is trained and judged first. Raises: OtherSettings."""
-    asked.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     for job in jobs:
-        _check(settings_of(asked, job.name, **job.settings))
-    files = {job.name: asked.out / f"{job.name}.json" for job in jobs}
-    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(_run, job, asked, files[job.name]) for job in jobs if not files[job.name].is_file()]
+        _check(settings_of(options, job.name, **job.settings))
+    files = {job.name: options.out / f"{job.name}.json" for job in jobs}
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(_run, job, options, files[job.name]) for job in jobs if not files[job.name].is_file()]
         for result in running:
             print(result.result(), flush=True)
     return {name: Outcome(**json.loads(file.read_text())) for name, file in files.items()}
@@ -110,14 +110,14 @@ def minutes(run: Path) -> float:
     return float(last["images"] / last["images_per_s"] / 60)
 
 
-def _run(job: Job, asked: argparse.Namespace, file: Path) -> Outcome:
-    settings = settings_of(asked, job.name, **job.settings)
+def _run(job: Job, options: argparse.Namespace, file: Path) -> Outcome:
+    settings = settings_of(options, job.name, **job.settings)
     try:
         model = trained(settings)
     except Diverged as error:
         outcome = Outcome(job.name, error=str(error))
     else:
-        outcome = _judged(job, model, minutes(settings.out), judge(asked.data, asked.test))
+        outcome = _judged(job, model, minutes(settings.out), judge(options.data, options.test))
     file.write_text(json.dumps(asdict(outcome), indent=2) + "\n")
     return outcome
 

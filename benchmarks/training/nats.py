@@ -40,37 +40,37 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=IMAGES, help="training length")
     parser.add_argument("--draws", type=int, default=5000, help="k")
     parser.add_argument("--test-images", type=int, default=10_000)
-    asked = parser.parse_args()
+    options = parser.parse_args()
     settings = settings_of(
-        asked, f"{asked.preset}-{asked.images}", family="vae", preset=asked.preset, images=asked.images, latent_dim=32,
-        likelihood="bernoulli", binarise=True, prior="normal", held_out=0.01, seed=SEED,
+        options, f"{options.preset}-{options.images}", family="vae", preset=options.preset, images=options.images,
+        latent_dim=32, likelihood="bernoulli", binarise=True, prior="normal", held_out=0.01, seed=SEED,
     )  # fmt: skip
     trained(settings)
     started_s = time.monotonic()
-    starts = range(0, asked.test_images, PIECE_IMAGES)
-    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
-        found = np.concatenate(list(pool.map(partial(_piece, settings.out, asked), starts)))
+    starts = range(0, options.test_images, PIECE_IMAGES)
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        found = np.concatenate(list(pool.map(partial(_piece, settings.out, options), starts)))
     took = f"{(time.monotonic() - started_s) / 60:.1f}"
     nats = f"{-found.mean():.2f} (standard error {found.std() / len(found) ** 0.5:.2f})"
     columns = ("preset", "images", "minutes of training", "k", "test images", "-log p(x) at most, nats", "minutes")
-    lengths = (f"{asked.images:,}", f"{minutes(settings.out):.1f}", str(asked.draws), f"{len(found):,}")
-    print(*table(columns, [(asked.preset, *lengths, nats, took)]), sep="\n")
+    lengths = (f"{options.images:,}", f"{minutes(settings.out):.1f}", str(options.draws), f"{len(found):,}")
+    print(*table(columns, [(options.preset, *lengths, nats, took)]), sep="\n")
 
 
-def _piece(run: Path, asked: argparse.Namespace, start: int) -> npt.NDArray[np.float64]:
+def _piece(run: Path, options: argparse.Namespace, start: int) -> npt.NDArray[np.float64]:
     """The bounds of test images `start` and on."""
-    file = run / f"nats-{asked.draws}-{start}.npy"
+    file = run / f"nats-{options.draws}-{start}.npy"
     if file.is_file():
         done: npt.NDArray[np.float64] = np.load(file)
         return done
     torch.set_num_threads(1)
-    device = torch.device(asked.device)
+    device = torch.device(options.device)
     model = Model.load(run).to(device)
-    test = load(asked.test, None).binarised(SEED)
-    images = test.pixels(np.arange(start, min(start + PIECE_IMAGES, asked.test_images))).to(device)
+    test = load(options.test, None).binarised(SEED)
+    images = test.pixels(np.arange(start, min(start + PIECE_IMAGES, options.test_images))).to(device)
     assert model.encoder is not None, "a VAE has one"
     bound = iwae_bound(
-        model.encoder, model.log_likelihood, model.log_prior, images, asked.draws, SEED + start, rows=ROWS
+        model.encoder, model.log_likelihood, model.log_prior, images, options.draws, SEED + start, rows=ROWS
     )
     np.save(file, bound)
     return bound

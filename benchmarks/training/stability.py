@@ -19,10 +19,10 @@ KINDS: dict[Adversarial, float] = {"relativistic": LEARNING_RATES["tiny"], "plai
 
 def main() -> None:
     """Train what is missing, and print the table."""
-    asked = arguments(__doc__).parse_args()
+    options = arguments(__doc__).parse_args()
     jobs = {(kind, factor): [_job(kind, factor, seed) for seed in SEEDS] for kind in KINDS for factor in FACTORS}
-    known = outcomes([job for of_rate in jobs.values() for job in of_rate], asked)
-    rows = [_row(kind, factor, [known[job.name] for job in of_rate]) for (kind, factor), of_rate in jobs.items()]
+    by_name = outcomes([job for of_rate in jobs.values() for job in of_rate], options)
+    rows = [_row(kind, factor, [by_name[job.name] for job in of_rate]) for (kind, factor), of_rate in jobs.items()]
     columns = ("loss", "learning rate", "stable", "fid_clf, median (range)", "largest KL of the classes, nats")
     print("\n".join(table(columns, rows)))
 

@@ -40,11 +40,11 @@ def main() -> None:
     parser.add_argument("--family", default="gan")
     parser.add_argument("--preset", default="small")
     parser.add_argument("--images", type=int, default=4_000_000)
-    asked = parser.parse_args()
-    digits, test = load(asked.data, None), load(asked.test, None)
+    options = parser.parse_args()
+    digits, test = load(options.data, None), load(options.test, None)
     settings = settings_of(
-        asked, f"{asked.family}-{asked.preset}-{asked.images}", data=str(_written(digits, asked.out)),
-        family=asked.family, preset=asked.preset, images=asked.images, held_out=0.01, seed=SEED,
+        options, f"{options.family}-{options.preset}-{options.images}", data=str(_written(digits, options.out)),
+        family=options.family, preset=options.preset, images=options.images, held_out=0.01, seed=SEED,
     )  # fmt: skip
     model = trained(settings)
     assert digits.labels is not None, "MNIST has labels"
@@ -54,7 +54,7 @@ def main() -> None:
     drawn = _modes(classifier, judge.draw(TrainedSubject(model, "gan")))
     floor = _modes(classifier, _stacked(test, np.random.default_rng(SEED), SAMPLES))
     print(f"classifier: {classifier.accuracy(test.images, test.labels):.2%} of the test digits, hash {classifier.hash}")
-    named = {f"{asked.family}, {asked.preset}, {asked.images:,} images": drawn, "real test triples": floor}
+    named = {f"{options.family}, {options.preset}, {options.images:,} images": drawn, "real test triples": floor}
     rows = [(name, str(1000 - len(found.missing)), f"{found.kl_nats:.4f}") for name, found in named.items()]
     print(*table(("", "modes of 1000", "KL to uniform, nats"), rows), sep="\n")
 
