@@ -46,13 +46,13 @@ bench-export: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks.export --run $(RUN)
 
 stress: $(VENV)/installed-dev
-	$(BIN)/python -m benchmarks.wobble
+	$(BIN)/python -m benchmarks.export.reproducible
 
 bench-training: $(VENV)/installed-dev
-	$(BIN)/python -m benchmarks.families --data $(DATA) --test $(TEST) --out runs/families
-	$(BIN)/python -m benchmarks.stability --data $(DATA) --test $(TEST) --out runs/stability
-	$(BIN)/python -m benchmarks.nats --data $(DATA) --test $(TEST) --out runs/nats
-	$(BIN)/python -m benchmarks.presets
+	$(BIN)/python -m benchmarks.training.families --data $(DATA) --test $(TEST) --out runs/families
+	$(BIN)/python -m benchmarks.training.stability --data $(DATA) --test $(TEST) --out runs/stability
+	$(BIN)/python -m benchmarks.training.nats --data $(DATA) --test $(TEST) --out runs/nats
+	$(BIN)/python -m benchmarks.training.presets
 
 check: $(VENV)/installed-dev $(VENV)-protos/installed
 	$(BIN)/ruff check .

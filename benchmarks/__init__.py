@@ -1,4 +1,12 @@
-"""Figment's server beside its peers, on one machine, in turns: `python -m benchmarks.serving`."""
+"""Measurements whose tables stand in docs/, and scripts that make them again.
+
+serving    the server beside its peers, in turns; metering: what metrics cost
+export     one generator, run in several ways; reproducible: the same bits in any process
+gpu        what runtime and server make of a GPU
+training   families, stability, nats, presets, stacked_mnist, cifar
+shared     processes, the timing loop, turns and ratios, servers, graphs, reports
+peers      other people's servers, each in an environment of its own
+"""
 
 import os
 

@@ -6,30 +6,33 @@ PyTorch eager and compiled, a naive export, OpenVINO in an environment of its ow
 """
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.closed_loop import take_turns
-from benchmarks.contenders import Span
-from benchmarks.export import alternation, preparation, report
-from benchmarks.export.alternation import SIZES
-from benchmarks.export.contender import Batches, Contender
-from benchmarks.export.line_up import EAGER, Sources, contenders, figment
-from benchmarks.export.results import Facts, Results
-from benchmarks.generators import variants
-from benchmarks.machine import machine
-from benchmarks.plan import HOME
-from benchmarks.processes import CommandFailed, StartFailed
+from benchmarks.export.contenders import EAGER, Batches, Contender, Sources, contenders, figment
+from benchmarks.export.report import lines
+from benchmarks.export.results import SIZES, Facts, Results
+from benchmarks.shared.machine import machine
+from benchmarks.shared.processes import Failed, run
+from benchmarks.shared.report import publish
+from benchmarks.shared.servers import PROGRAM
+from benchmarks.shared.turns import Span, take_turns
+from benchmarks.shared.workloads import HOME, RESULTS, prepare, variants
 from export.bundle import read_manifest
 from export.errors import BundleError
+from export.golden import golden_inputs
+from figment.v1.manifest_pb2 import Manifest
 
 WORK = HOME / "export"
 """The bundle exported here, the naive file, the noise, and images on their way to be compared."""
 
+MODEL = "generator"
 PACKAGES = ("torch", "onnx", "onnxscript")
 TOLERANCE = 2
 """Grey levels by which the images of an exact contender may be off torch eager's."""
@@ -37,22 +40,15 @@ TOLERANCE = 2
 ALTERNATED = ("fp32", "int8")
 
 
-class ImagesDiffer(Exception):
-    """A contender does not draw what the trained networks draw, so its speed means nothing."""
-
-
 def main() -> None:
     """Measure, print the tables, write them beside the figures."""
     chosen = _arguments()
-    WORK.mkdir(parents=True, exist_ok=True)
-    (HOME / ".gitignore").write_text("*\n")
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    here = machine(["openvino"], "benchmarks.export", PACKAGES)
+    prepare(chosen.out)
+    WORK.mkdir(exist_ok=True)
+    here = machine("benchmarks.export", ["openvino"], PACKAGES)
     try:
-        bundle = chosen.bundle or preparation.export(chosen.run, WORK)
+        bundle = chosen.bundle or _exported(chosen.run)
         manifest = read_manifest(bundle)
-        rows = max(*chosen.batches, *SIZES)
-        sources = preparation.sources(chosen.run, bundle, manifest, WORK, rows, chosen.threads)
         results = Results(
             machine=here,
             run=chosen.run.name,
@@ -61,58 +57,95 @@ def main() -> None:
             rounds=chosen.rounds,
             seconds=chosen.seconds,
             variants=variants(manifest),
-            drift=preparation.drift(manifest),
+            drift=_drift(manifest),
         )
-        _measure(chosen, sources, results)
-    except (BundleError, CommandFailed, ImagesDiffer, StartFailed) as failure:
+        _measure(chosen, _sources(chosen, bundle, manifest), results)
+    except (BundleError, Failed) as failure:
         sys.exit(str(failure))
-    results.save(chosen.out / "export.json")
-    tables = report.markdown(results)
-    (chosen.out / "export.md").write_text(tables)
-    print(f"\n{tables}\nwritten to {chosen.out}", flush=True)
+    publish(results, lines(results), chosen.out / "export.json", chosen.out / "export.md")
+
+
+def _exported(run_folder: Path) -> Path:
+    """The folder of the run's only version, published in WORK with its variants. Raises: Failed."""
+    print("figment export --tune", flush=True)
+    models = WORK / "models"
+    shutil.rmtree(models, ignore_errors=True)
+    run([PROGRAM, "export", str(run_folder), "--models", str(models), "--name", MODEL, "--tune"])
+    return models / MODEL / "1"
+
+
+def _sources(chosen: argparse.Namespace, bundle: Path, manifest: Manifest) -> Sources:
+    """The contenders' files; those that are missing are made in WORK. Raises: Failed."""
+    print("naive export", flush=True)
+    naive, inputs = WORK / "naive.onnx", WORK / "inputs.npz"
+    run([sys.executable, "-m", "benchmarks.export.naive", str(chosen.run), str(naive)])
+    rows = max(*chosen.batches, *SIZES)
+    arrays: dict[str, Any] = dict(golden_inputs(rows, manifest.noise_dim, len(manifest.labels)))
+    np.savez(inputs, **arrays)
+    files = {variant: bundle / file for variant, file in variants(manifest).items()}
+    return Sources(chosen.run, naive, files, inputs, chosen.threads)
+
+
+def _drift(manifest: Manifest) -> dict[str, dict[str, float]]:
+    """By file of a lossy variant and measure: the part by which it is further from real images than fp32."""
+    return {
+        file: {measure: each.variant / each.fp32 - 1 for measure, each in manifest.parity[file].drift.items()}
+        for variant, file in variants(manifest).items()
+        if variant != "fp32"
+    }
 
 
 def _measure(chosen: argparse.Namespace, sources: Sources, results: Results) -> None:
-    """All that takes turns. Raises: ImagesDiffer, StartFailed if there is no reference."""
+    """All that takes turns. Raises: Failed, if there is no reference or a contender draws something else."""
+    span = Span(0, chosen.seconds)
     with ExitStack() as stack:
         ready = []
         for contender in contenders(sources, results.missing):
             print(f"{contender.name}: warming up", flush=True)
-            stack.enter_context(contender)
+            stack.enter_context(contender.running())
             try:
                 for batch in chosen.batches:
                     contender.warm(batch)
-            except StartFailed as failure:
+            except Failed as failure:
                 print(f"  {failure}", flush=True)
                 results.missing[contender.name] = str(failure)
                 continue
             ready.append(contender)
         if EAGER in results.missing:
-            raise StartFailed(f"{EAGER} {results.missing[EAGER]}")
+            raise Failed(f"{EAGER} {results.missing[EAGER]}")
         differences = _differences(ready, chosen.batches)
         for batch in chosen.batches:
             print(f"batches of {batch}", flush=True)
-            entries = [Batches(contender.name, contender, [batch]) for contender in ready]
-            results.turns[batch] = turns = take_turns(entries, chosen.rounds, Span(0, chosen.seconds))
+            entries = [Batches(contender.name, contender, (batch,)) for contender in ready]
+            results.turns[batch] = turns = take_turns(entries, chosen.rounds, span)
             results.missing |= {name: turn.failure for name, turn in turns.items() if turn.failure}
         for contender in ready:
-            forms = {batch: contender.forms[batch] for batch in chosen.batches}
-            results.contenders[contender.name] = Facts(forms, contender.peak_bytes, *differences[contender.name])
+            off = differences[contender.name]
+            results.contenders[contender.name] = Facts(contender.forms, contender.peak_bytes, *off)
         print(f"batches of {' and '.join(map(str, SIZES))} in turns", flush=True)
-        in_turns = [contender for contender in ready if contender.name in map(figment, ALTERNATED)]
-        results.alternations = alternation.measure(in_turns, chosen.rounds, chosen.seconds)
+        for contender in ready:
+            if contender.name in map(figment, ALTERNATED):
+                turns = take_turns(_alternating(contender), chosen.rounds, span)
+                if all(turn.good for turn in turns.values()):
+                    results.alternations[contender.name] = turns
+
+
+def _alternating(contender: Contender) -> list[Batches]:
+    """Its turns at each of SIZES by itself, then of SIZES in turns."""
+    groups = [*((size,) for size in SIZES), SIZES]
+    return [Batches(f"{contender.name}, {' and '.join(map(str, sizes))}", contender, sizes) for sizes in groups]
 
 
 def _differences(ready: Sequence[Contender], batches: Sequence[int]) -> dict[str, tuple[int, float]]:
-    """Largest and mean grey levels between each contender's images and torch eager's. Raises: ImagesDiffer, StartFailed."""
-    reference = {batch: ready[0].images(batch, WORK).astype(np.int16) for batch in batches}
+    """Largest and mean grey levels between each contender's images and torch eager's. Raises: Failed, if too large."""
+    reference = {batch: ready[0].images(batch, WORK) for batch in batches}
     found = {}
     for contender in ready:
         off = [np.abs(contender.images(batch, WORK) - reference[batch]).ravel() for batch in batches]
         worst, mean = max(int(each.max()) for each in off), float(np.concatenate(off).mean())
         print(f"  {contender.name:24}off torch eager by {worst} grey levels, {mean:.4f} in the mean", flush=True)
         if contender.is_exact and worst > TOLERANCE:
-            raise ImagesDiffer(
+            raise Failed(
                 f"{contender.name}: images are off torch eager's by {worst} grey levels, allowed are {TOLERANCE}; "
                 "is the bundle of this run?"
             )
@@ -123,13 +156,14 @@ def _differences(ready: Sequence[Contender], batches: Sequence[int]) -> dict[str
 def _arguments() -> argparse.Namespace:
     description = "Ways to run one trained generator on a CPU."
     parser = argparse.ArgumentParser("python -m benchmarks.export", description=description)
-    parser.add_argument("--run", type=_folder, required=True, help="finished run folder that figment train wrote")
-    parser.add_argument("--bundle", type=_folder, help="version folder of the same run; by default one is exported")
-    parser.add_argument("--batches", type=_sizes, default=(1, 16, 64), help="batch sizes (default 1,16,64)")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each contender (default 1)")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each contender (default 5)")
-    parser.add_argument("--seconds", type=float, default=1.0, help="seconds of a turn (default 1)")
-    parser.add_argument("--out", type=Path, default=HOME / "results", help="folder of export.json and export.md")
+    add = parser.add_argument
+    add("--run", type=_folder, required=True, help="finished run folder that figment train wrote")
+    add("--bundle", type=_folder, help="version folder of the same run; by default one is exported")
+    add("--batches", type=_sizes, default=(1, 16, 64), help="batch sizes (default 1,16,64)")
+    add("--threads", type=int, default=1, help="CPU threads of each contender (default 1)")
+    add("--rounds", type=int, default=5, help="turns of each contender (default 5)")
+    add("--seconds", type=float, default=1.0, help="seconds of a turn (default 1)")
+    add("--out", type=Path, default=RESULTS, help="folder of export.json and export.md")
     return parser.parse_args()
 
 

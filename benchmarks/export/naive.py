@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.drawing import drawing_of
+from benchmarks.shared.drawing import drawing_of
 from training.model import Model
 
 

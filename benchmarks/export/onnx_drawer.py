@@ -5,32 +5,14 @@ Run as a contender's process: `python -m benchmarks.export.onnx_drawer SETTINGS`
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from benchmarks.bare import open_session
-from benchmarks.export.orders import Drawer, Inputs, obey
+from benchmarks.export.orders import Draw, obey
+from benchmarks.shared.session import open_session
 
 
-class OnnxDrawer:
+def _make(settings: dict[str, Any]) -> dict[str, Draw]:
     """One session for all batch sizes."""
-
-    def __init__(self, graph: str, threads: int) -> None:
-        self._session = open_session(graph, threads)
-
-    def warm(self, inputs: Inputs) -> str:
-        """One run."""
-        self.draw(inputs)
-        return ""
-
-    def draw(self, inputs: Inputs) -> npt.NDArray[np.uint8]:
-        """One run."""
-        images: npt.NDArray[np.uint8] = self._session.run(None, inputs)[0]
-        return images
-
-
-def _make(settings: dict[str, Any]) -> Drawer:
-    return OnnxDrawer(settings["graph"], settings["threads"])
+    session = open_session(settings["graph"], settings["threads"])
+    return {"": lambda inputs: session.run(None, inputs)[0]}
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""A contender's process: it holds one way to draw images and does what the lines on stdin order.
+"""A contender's process: it holds one way to draw images, in one or more forms, and does what the lines on stdin order.
 
-    {"order": "run", "batches": [16], "seconds": 1} -> Drawer -> {"images": ..., "cpu_s": ...}
+    settings -> make() -> forms -> warm: the quickest at this batch size -> run -> what it took
 
-    warm   batch               get ready for batches of this size; answers the form that was chosen, if there are several
+    warm   batch               get ready for batches of this size; answers the form that was chosen
     draw   batch, file         draw that many images into a .npy file
     run    batches, seconds    draw batches of these sizes in turns; answers what it took
 
@@ -12,83 +12,67 @@ An order and its answer are a line of JSON each. Linux only. Knows numpy, becaus
 import json
 import os
 import sys
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.shared.timing import repeat
+
+WARM_TURNS = 3
+WARM_S = 0.25
+"""Each of several forms is tried in that many turns of that many seconds; the one with the least CPU in any is kept."""
+
 Inputs = dict[str, npt.NDArray[Any]]
 """noise (N, Z) float32 [, label (N,) int64]."""
 
-
-class Drawer(Protocol):
-    """One way to draw."""
-
-    def warm(self, inputs: Inputs) -> str:
-        """Get ready for batches as large as `inputs`; returns the form that was chosen, "" where there is one only."""
-
-    def draw(self, inputs: Inputs) -> npt.NDArray[np.uint8]:
-        """Images (N, H, W, C) uint8, in one piece of memory."""
+Draw = Callable[[Inputs], npt.NDArray[np.uint8]]
+"""Images (N, H, W, C) uint8, in one piece of memory."""
 
 
-@dataclass(frozen=True)
-class Took:
-    """What a while of drawing took; CPU of all threads of the process."""
-
-    images: int
-    seconds: float
-    cpu_s: float
-    run_p50_s: float
-    peak_bytes: int
-    """Largest resident memory since the process began."""
-
-
-def measure(drawer: Drawer, batches: Sequence[Inputs], seconds: float) -> Took:
-    """Draw the batches in turns, each at least once, until `seconds` are over."""
-    runs_s: list[float] = []
-    images = 0
-    started_s, started_cpu_s = time.perf_counter(), time.process_time()
-    before_s = started_s
-    while not runs_s or before_s - started_s < seconds:
-        for inputs in batches:
-            drawer.draw(inputs)
-            now_s = time.perf_counter()
-            runs_s.append(now_s - before_s)
-            images += len(inputs["noise"])
-            before_s = now_s
-    cpu_s = time.process_time() - started_cpu_s
-    return Took(images, before_s - started_s, cpu_s, float(np.median(runs_s)), _peak_bytes())
-
-
-def obey(make: Callable[[dict[str, Any]], Drawer]) -> None:
-    """Make the drawer from the settings in sys.argv[1], which name a file "inputs", and do orders until stdin ends."""
+def obey(make: Callable[[dict[str, Any]], dict[str, Draw]]) -> None:
+    """Make the forms from the settings in sys.argv[1], which name a file "inputs", and do orders until stdin ends."""
     # Whatever a library prints belongs to the log, which is where stderr goes.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     settings = json.loads(sys.argv[1])
-    known = dict(np.load(settings["inputs"]))
-    drawer = make(settings)
+    arrays = dict(np.load(settings["inputs"]))
+    forms, chosen = make(settings), dict[int, str]()
+    first = next(iter(forms))
 
-    def rows(batch: int) -> Inputs:
-        return {name: array[:batch] for name, array in known.items()}
+    def ready(batch: int) -> tuple[Draw, Inputs]:
+        return forms[chosen.get(batch, first)], {name: array[:batch] for name, array in arrays.items()}
 
     for line in sys.stdin:
-        answer: dict[str, Any]
+        answer: dict[str, Any] = {}
         match json.loads(line):
             case {"order": "warm", "batch": batch}:
-                answer = {"form": drawer.warm(rows(batch))}
+                chosen[batch] = quickest(forms, ready(batch)[1])
+                answer = {"form": chosen[batch]}
             case {"order": "draw", "batch": batch, "file": file}:
-                np.save(file, drawer.draw(rows(batch)))
-                answer = {}
+                draw, inputs = ready(batch)
+                np.save(file, draw(inputs))
             case {"order": "run", "batches": batches, "seconds": seconds}:
-                answer = asdict(measure(drawer, [rows(batch) for batch in batches], seconds))
+                turns = [ready(batch) for batch in batches]
+                took = repeat(lambda turns=turns: [draw(inputs) for draw, inputs in turns], seconds)  # type: ignore[misc]
+                answer = asdict(took) | {"images": took.steps * sum(batches), "peak_bytes": _peak_bytes()}
             case order:
                 raise ValueError(f"no such order: {order}")
         answers.write(json.dumps(answer) + "\n")
+
+
+def quickest(forms: dict[str, Draw], inputs: Inputs) -> str:
+    """The form that takes the least CPU for these inputs; each has drawn them at least once."""
+    least_s = dict.fromkeys(forms, float("inf"))
+    for draw in forms.values():
+        draw(inputs)
+    for name, draw in [*forms.items()] * (WARM_TURNS if len(forms) > 1 else 0):
+        took = repeat(lambda draw=draw: draw(inputs), WARM_S)  # type: ignore[misc]
+        least_s[name] = min(least_s[name], took.cpu_s / took.steps)
+    return min(least_s, key=lambda name: least_s[name])
 
 
 def _peak_bytes() -> int:

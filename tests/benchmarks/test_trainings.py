@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks import families, trainings
-from benchmarks.trainings import Job, OtherSettings, Outcome, outcomes, trained
+from benchmarks.training import families, jobs
+from benchmarks.training.jobs import Job, OtherSettings, Outcome, outcomes, trained
 from training.checkpoint import FILE
 from training.errors import Stopped
 from training.settings import TrainSettings
@@ -18,8 +18,8 @@ SMALL = {"size": 16, "latent_dim": 4, "images": 640, "batch": 32}
 
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
-    monkeypatch.setattr(trainings, "ProcessPoolExecutor", _Here)
-    monkeypatch.setattr(trainings, "judge", lambda data, test: _Judge())
+    monkeypatch.setattr(jobs, "ProcessPoolExecutor", _Here)
+    monkeypatch.setattr(jobs, "judge", lambda data, test: _Judge())
     return Namespace(data="digits", test="digits", out=tmp_path, device="cpu", workers=2)
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.wobble import stress
+from benchmarks.export.reproducible import stress
 
 FIRST_CALLS = """
 import torch

@@ -7,28 +7,17 @@ or two front processes, one or two workers, the queue in ZeroMQ or not, timeouts
 16 images a request and within the noise of the best for 1; a timeout of 0 polls without rest and is half as fast there.
 """
 
-import argparse
 from typing import Annotated
 
 import litserve  # type: ignore[import-not-found]
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 from fastapi import Body, Response  # type: ignore[import-not-found]
 
-RUN_IMAGES = 64
+from benchmarks.peers.worker import draw, options
+from benchmarks.shared.session import open_session
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--graph", required=True)
-parser.add_argument("--port", type=int, required=True)
-parser.add_argument("--threads", type=int, required=True)
-parser.add_argument("--max-batch", type=int, default=64)
-parser.add_argument("--workers", type=int)
-parser.add_argument("--servers", type=int, default=2)
-parser.add_argument("--batch-timeout-s", type=float, default=0.001)
-parser.add_argument("--fast-queue", type=int, default=1)
-options = parser.parse_args()
-workers = options.workers or options.threads
+OPTIONS = options()
 
 
 class Drawing(litserve.LitAPI):  # type: ignore[misc]
@@ -36,11 +25,7 @@ class Drawing(litserve.LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         """Called in the worker."""
-        chosen = onnxruntime.SessionOptions()
-        chosen.intra_op_num_threads = max(1, options.threads // workers)
-        chosen.inter_op_num_threads = 1
-        chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self.session = onnxruntime.InferenceSession(options.graph, chosen, providers=["CPUExecutionProvider"])
+        self.session = open_session(OPTIONS.graph, 1)
         self.noise_dim = self.session.get_inputs()[0].shape[1]
 
     def decode_request(
@@ -55,17 +40,7 @@ class Drawing(litserve.LitAPI):  # type: ignore[misc]
 
     def predict(self, requests: list[npt.NDArray[np.float32]]) -> list[bytes]:
         """A batch of requests."""
-        noise = np.concatenate(requests)
-        runs = [
-            self.session.run(None, {"noise": noise[start : start + RUN_IMAGES]})[0]
-            for start in range(0, len(noise), RUN_IMAGES)
-        ]
-        images = runs[0] if len(runs) == 1 else np.concatenate(runs)
-        replies, start = [], 0
-        for request in requests:
-            replies.append(images[start : start + len(request)].tobytes())
-            start += len(request)
-        return replies
+        return draw(self.session, requests)
 
     def unbatch(self, output: list[bytes]) -> list[bytes]:
         """They are apart already."""
@@ -77,19 +52,18 @@ class Drawing(litserve.LitAPI):  # type: ignore[misc]
 
 
 if __name__ == "__main__":
-    api = Drawing(max_batch_size=options.max_batch, batch_timeout=options.batch_timeout_s)
     server = litserve.LitServer(
-        api,
+        Drawing(max_batch_size=OPTIONS.max_batch, batch_timeout=0.001),
         accelerator="cpu",
         devices=1,
-        workers_per_device=workers,
+        workers_per_device=OPTIONS.threads,
         timeout=60,
-        fast_queue=bool(options.fast_queue),
+        fast_queue=True,
     )
     server.run(
         host="127.0.0.1",
-        port=options.port,
-        num_api_servers=options.servers,
+        port=OPTIONS.port,
+        num_api_servers=2,
         log_level="error",
         access_log=False,
         generate_client_file=False,

@@ -8,7 +8,6 @@ Python out; it comes with NVIDIA's container only, not with a package, so it is 
 config.pbtxt lets it load the same graph.
 """
 
-import argparse
 import logging
 import socket
 from collections.abc import Callable
@@ -20,24 +19,11 @@ from pytriton.decorators import batch  # type: ignore[import-not-found]
 from pytriton.model_config import DynamicBatcher, ModelConfig, Tensor  # type: ignore[import-not-found]
 from pytriton.triton import Triton, TritonConfig  # type: ignore[import-not-found]
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--graph", required=True)
-parser.add_argument("--port", type=int, required=True)
-parser.add_argument("--threads", type=int, required=True)
-parser.add_argument("--max-batch", type=int, default=64)
-parser.add_argument("--instances", type=int)
-options = parser.parse_args()
-instances = options.instances or options.threads
+from benchmarks.peers.worker import options
+from benchmarks.shared.session import open_session
+
+OPTIONS = options()
 logging.basicConfig(level=logging.ERROR)
-
-
-def opened() -> onnxruntime.InferenceSession:
-    """A session with its part of the threads."""
-    chosen = onnxruntime.SessionOptions()
-    chosen.intra_op_num_threads = max(1, options.threads // instances)
-    chosen.inter_op_num_threads = 1
-    chosen.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(options.graph, chosen, providers=["CPUExecutionProvider"])
 
 
 def drawing(session: onnxruntime.InferenceSession) -> Callable[..., list[npt.NDArray[np.uint8]]]:
@@ -59,12 +45,12 @@ def free_port() -> int:
 
 
 if __name__ == "__main__":
-    sessions = [opened() for _ in range(instances)]
+    sessions = [open_session(OPTIONS.graph, 1) for _ in range(OPTIONS.threads)]
     noise_dim = sessions[0].get_inputs()[0].shape[1]
     shape = tuple(sessions[0].get_outputs()[0].shape[1:])
     config = TritonConfig(
         grpc_address="127.0.0.1",
-        grpc_port=options.port,
+        grpc_port=OPTIONS.port,
         http_address="127.0.0.1",
         http_port=free_port(),
         allow_metrics=False,
@@ -78,7 +64,7 @@ if __name__ == "__main__":
             inputs=[Tensor(name="noise", dtype=np.float32, shape=(noise_dim,))],
             outputs=[Tensor(name="images", dtype=np.uint8, shape=shape)],
             config=ModelConfig(
-                max_batch_size=options.max_batch, batcher=DynamicBatcher(max_queue_delay_microseconds=0)
+                max_batch_size=OPTIONS.max_batch, batcher=DynamicBatcher(max_queue_delay_microseconds=0)
             ),
         )
         triton.serve()

@@ -1,0 +1,1 @@
+"""Figment's server beside its peers, on one machine, in turns: `python -m benchmarks.serving`."""

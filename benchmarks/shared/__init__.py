@@ -1,0 +1,1 @@
+"""What all benchmarks share: processes, the timing loop, turns, servers, tables."""
