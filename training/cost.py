@@ -86,7 +86,7 @@ def _step_s(
 ) -> float:
     """Seconds of a step, once the first few are past."""
     if is_adversarial and learning.model.encoder:
-        learning.settle(None)
+        learning.freeze_encoder(None)
     batches = images.batches(settings.batch, settings.seed)
     for step in range(WARM_STEPS + STEPS):
         if step == WARM_STEPS:

@@ -34,8 +34,11 @@ class Diverged(TrainingError):
     @classmethod
     def with_advice(cls, what: str, settings: "TrainSettings") -> Self:
         """what: which figure of which step. Adds the settings that decide whether a training like this one holds."""
+        from training.adversarial import ADVERSARIAL  # torch, which errors are told without
+        from training.families import family
+
         advice = [f"a lower --learning-rate, {settings.learning_rate:g} here"]
-        if settings.family != "vae" and settings.adversarial == "relativistic":
+        if family(settings.family).has_discriminator and ADVERSARIAL[settings.adversarial].has_penalties:
             advice.append(f"a higher --gamma, {settings.gamma:g} here")
         if settings.precision == "bf16" or (settings.precision == "auto" and settings.device != "cpu"):
             advice.append("--precision fp32 where it was bf16, as by default on a GPU that has it")

@@ -16,10 +16,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from training.errors import RunFolderError
+from training.families import FamilyName, family
+from training.likelihood import LIKELIHOODS
 from training.networks import Architecture, Encoder, Generator, is_supported_size
-from training.objective import WEIGHTS, bernoulli_nll, gaussian_nll
 from training.prior import MixturePrior
-from training.settings import Family, Likelihood
+from training.settings import Likelihood
 
 FORMAT = 2
 """Version of model.json; raised when a reader of the old form would misread the new one."""
@@ -34,21 +35,21 @@ class ModelFacts:
 
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
-    family: Family
+    family: FamilyName
     architecture: Architecture
     label_names: list[str]
     """Names of the classes of a conditional model; empty = unconditional."""
     prior_components: int
     """Components of the mixture prior; 0 = the prior is N(0, I)."""
     likelihood: Likelihood = "gaussian"
-    """Of pixels given a latent; without meaning in a GAN."""
+    """Of pixels given a latent; without meaning where there is no encoder."""
 
 
 _FACTS = TypeAdapter(ModelFacts)
 
 
 class Model(nn.Module):
-    """Encoder (not in a GAN), generator, and prior (none: the latent is the noise).
+    """Encoder (in some families), generator, and prior (none: the latent is the noise).
 
     variance: of pixels given a latent, a scalar; 1 where the likelihood is not Gaussian.
     """
@@ -61,8 +62,7 @@ class Model(nn.Module):
         self.architecture = facts.architecture
         self.label_names = facts.label_names
         self.likelihood = facts.likelihood
-        has_encoder = WEIGHTS[facts.family].reconstruction > 0
-        self.encoder = Encoder(facts.architecture) if has_encoder else None
+        self.encoder = Encoder(facts.architecture) if family(facts.family).has_encoder else None
         self.generator = Generator(facts.architecture)
         self.register_buffer("variance", torch.ones(()))
         self.prior: MixturePrior | None = None
@@ -99,11 +99,10 @@ class Model(nn.Module):
         """images: (N, C, H, W), latents: (N, K, Z), label: (N,) if conditional. Returns log p(x|z) in nats: (N, K)."""
         draws = latents.shape[1]
         every = None if label is None else label.repeat_interleave(draws)
-        decode = self.generator.logits if self.likelihood == "bernoulli" else self.generator
-        decoded = decode(latents.flatten(0, 1), every).unflatten(0, (len(images), draws))
-        if self.likelihood == "bernoulli":
-            return -bernoulli_nll(images[:, None], decoded)
-        return -gaussian_nll(images[:, None], decoded, self.variance)
+        likelihood = LIKELIHOODS[self.likelihood]
+        flat = likelihood.decode(self.generator, latents.flatten(0, 1), every)
+        decoded = flat.view(len(images), draws, *flat.shape[1:])
+        return -likelihood.nll(images[:, None], decoded, self.variance)
 
     def save(self, folder: Path) -> None:
         """Write weights.safetensors and model.json into `folder`."""
@@ -160,9 +159,9 @@ class Model(nn.Module):
         return model.eval()
 
 
-def average_into(target: nn.Module, source: nn.Module, decay: float) -> None:
+def ema_into(target: nn.Module, source: nn.Module, decay: float) -> None:
     """Exponential moving average: target = decay * target + (1 - decay) * source, weight by weight; buffers are copied."""
     with torch.no_grad():
         torch._foreach_lerp_(list(target.parameters()), list(source.parameters()), 1 - decay)
-        for average, buffer in zip(target.buffers(), source.buffers(), strict=True):
-            average.copy_(buffer)
+        for mean, buffer in zip(target.buffers(), source.buffers(), strict=True):
+            mean.copy_(buffer)

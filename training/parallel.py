@@ -63,7 +63,7 @@ class World:
         """Whether any process says so."""
         return bool(self.mean(torch.tensor(float(here), device=_meeting_device())) > 0) if self.size > 1 else here
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all processes are here."""
         if self.size > 1:
             on_gpus = torch.distributed.get_backend() == "nccl"
@@ -97,7 +97,7 @@ def world(device: str) -> Iterator[tuple[World, str]]:
             device = f"cuda:{local}"
         here = World(torch.distributed.get_rank(), torch.distributed.get_world_size())
         yield here, device
-        here.meet()
+        here.barrier()
     finally:
         if not is_begun:
             torch.distributed.destroy_process_group()

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from training.data import ImageSet
 from training.errors import Diverged
+from training.likelihood import optimal_variance
 from training.model import Model
-from training.objective import optimal_variance
 from training.prior import MAX_LATENTS, MIN_LATENTS, MixturePrior
 from training.settings import TrainSettings
 

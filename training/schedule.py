@@ -2,17 +2,13 @@
 
     images shown / images in all -> Phase -> factors
 
-A hybrid has two phases: it is a VAE first, then G learns from D as well. A VAE is all first phase, a GAN all second.
+The first phase is one of the likelihood, in the second G learns from D; some families have one of them only.
 """
 
 import math
 from dataclasses import dataclass
 
-from training.settings import Family
-
-ADVERSARIAL_START: dict[Family, float] = {"vae": 1.0, "gan": 0.0, "hybrid": 0.7}
-"""Share of the training after which the adversarial part is on. A hybrid's E and prior are final by then: the samples that
-D is shown come from the very prior that will be served."""
+from training.families import family
 
 KL_WARMUP = 0.1
 """Share of the first phase over which the weight of the KL term grows from 0 to 1 (Bowman et al. 2016)."""
@@ -47,14 +43,14 @@ class Phase:
         return 0.5 * (1 + math.cos(math.pi * self.progress))
 
 
-def first_adversarial_step(family: Family, steps: int) -> int:
-    """The first step of the second phase; `steps` where there is none."""
-    return round(ADVERSARIAL_START[family] * steps)
+def first_adversarial_step(name: str, steps: int) -> int:
+    """The first step of the second phase of a family; `steps` where there is none."""
+    return round(family(name).adversarial_start * steps)
 
 
-def phase(family: Family, step: int, steps: int) -> Phase:
-    """The phase of `step`, from 0 to steps - 1."""
-    start = first_adversarial_step(family, steps)
+def phase(name: str, step: int, steps: int) -> Phase:
+    """The phase of a family in `step`, from 0 to steps - 1."""
+    start = first_adversarial_step(name, steps)
     if step < start:
         return Phase(False, step / start)
     return Phase(True, (step - start) / (steps - start))

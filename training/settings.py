@@ -1,37 +1,44 @@
 """What a training run is told: one frozen record, checked at birth and saved with the run.
 
-Knows the names of families and presets, nothing of networks or losses.
+Knows the names of families and presets; what each takes and allows, it asks them, and so torch, at birth.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from figment.imaging import ValueRange, parse_range
+from training.families import FamilyName, family, names_where
 
-Family = Literal["vae", "gan", "hybrid"]
+if TYPE_CHECKING:
+    from training.adversarial import AdversarialLoss
+
 Preset = Literal["tiny", "small", "base", "large"]
 Likelihood = Literal["gaussian", "bernoulli"]
 Prior = Literal["mixture", "normal"]
 Adversarial = Literal["relativistic", "plain"]
 
 LEARNING_RATES: dict[Preset, float] = {"tiny": 2e-3, "small": 1e-3, "base": 3e-4, "large": 2e-4}
-PLAIN_LEARNING_RATE = 2e-4
-"""Of a plain GAN at any size, as in DCGAN (Radford et al. 2016)."""
+
+
+def _adversarial(chosen: dict[str, Any]) -> "AdversarialLoss":
+    from training.adversarial import ADVERSARIAL  # torch, without which `--help` is quick
+
+    return ADVERSARIAL[chosen.get("adversarial", "relativistic")]
 
 
 def _latent_dim(chosen: dict[str, Any]) -> int:
-    return 20 if chosen.get("family") == "hybrid" else 16
+    latent_dim: int = family(chosen["family"]).latent_dim if "family" in chosen else 16
+    return latent_dim
 
 
 def _learning_rate(chosen: dict[str, Any]) -> float:
-    is_plain = chosen.get("adversarial") == "plain"
-    return PLAIN_LEARNING_RATE if is_plain else LEARNING_RATES[chosen.get("preset", "tiny")]
+    return _adversarial(chosen).learning_rate or LEARNING_RATES[chosen.get("preset", "tiny")]
 
 
 def _beta1(chosen: dict[str, Any]) -> float:
-    return 0.5 if chosen.get("adversarial") == "plain" else 0.0
+    return _adversarial(chosen).beta1
 
 
 def _final_gamma(chosen: dict[str, Any]) -> float:
@@ -54,7 +61,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     data: str = Field(
         description="digits, a folder of images, a .parquet file with an image column, or a folder or pattern of such"
     )
-    family: Family = Field(description="vae, gan or hybrid")
+    family: FamilyName = Field(description="vae, gan or hybrid")
     out: Path = Field(description="run folder to write; must not hold a run already")
     size: int | None = Field(None, description="height and width in pixels; by default the images' own, if they agree")
     range: Annotated[str, AfterValidator(_range)] | None = Field(
@@ -128,13 +135,21 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        has_encoder, has_discriminator = self.family != "gan", self.family != "vae"
-        if self.likelihood == "bernoulli" and not has_encoder:
-            raise ValueError("likelihood: got bernoulli, but a gan has no likelihood; allowed with vae, hybrid")
-        if self.adversarial == "plain" and self.family != "gan":
-            raise ValueError(f"adversarial: got plain with family {self.family}; allowed with gan")
-        if self.diffaugment and not has_discriminator:
-            raise ValueError("diffaugment: a vae has no discriminator to show images to; allowed with gan, hybrid")
-        if self.perceptual and self.family != "hybrid":
-            raise ValueError(f"perceptual: got {self.perceptual} with family {self.family}; allowed with hybrid")
+        own = family(self.family)
+        if self.likelihood != "gaussian" and not own.has_encoder:
+            allowed = names_where(lambda each: each.has_encoder)
+            raise ValueError(
+                f"likelihood: got {self.likelihood}, but a {self.family} has no likelihood; allowed with {allowed}"
+            )
+        if self.adversarial != "relativistic" and (own.has_encoder or not own.has_discriminator):
+            allowed = names_where(lambda each: each.has_discriminator and not each.has_encoder)
+            raise ValueError(f"adversarial: got {self.adversarial} with family {self.family}; allowed with {allowed}")
+        if self.diffaugment and not own.has_discriminator:
+            allowed = names_where(lambda each: each.has_discriminator)
+            raise ValueError(
+                f"diffaugment: a {self.family} has no discriminator to show images to; allowed with {allowed}"
+            )
+        if self.perceptual and not (own.has_encoder and own.has_discriminator):
+            allowed = names_where(lambda each: each.has_encoder and each.has_discriminator)
+            raise ValueError(f"perceptual: got {self.perceptual} with family {self.family}; allowed with {allowed}")
         return self

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from training import checkpoint
+from training.adversarial import ADVERSARIAL
 from training.batch import draw_batch
 from training.data import ImageSet
 from training.errors import Diverged, RunFolderError, Stopped, TrainingError
@@ -109,12 +110,14 @@ def learner(settings: TrainSettings, images: ImageSet, device: torch.device, her
     torch.set_num_threads(settings.threads)
     here.check(settings.batch)
     labels = images.label_names if settings.conditional else []
-    if settings.adversarial == "plain" and here.size > 1:
-        raise TrainingError("adversarial: plain takes batch norms of whole batches; allowed with one process")
+    is_normalised = ADVERSARIAL[settings.adversarial].is_normalised
+    if is_normalised and here.size > 1:
+        raise TrainingError(
+            f"adversarial: {settings.adversarial} takes batch norms of whole batches; allowed with one process"
+        )
     size, _, channels = images.shape
     width, blocks = PRESETS[settings.preset]
-    is_plain = settings.adversarial == "plain"
-    architecture = Architecture(size, channels, settings.latent_dim, width, len(labels), blocks, is_plain)
+    architecture = Architecture(size, channels, settings.latent_dim, width, len(labels), blocks, is_normalised)
     return Learner(settings, ModelFacts(settings.family, architecture, labels, 0, settings.likelihood), device, here)
 
 
@@ -128,13 +131,13 @@ class _Training:
         self._world = here
         self._learner = learner(settings, seen, device, here)
         self._steps = math.ceil(settings.images / settings.batch)
-        self._settling_step = first_adversarial_step(settings.family, self._steps)
+        self._freezing_step = first_adversarial_step(settings.family, self._steps)
 
     def load(self, state: dict[str, Tensor]) -> int:
         """Stand where the checkpoint was taken. Returns the images shown by then. Raises: RunFolderError."""
         try:
             step = int(state["images"]) // self._settings.batch
-            self._learner.load(state, is_settled=step > self._settling_step)
+            self._learner.load(state, is_frozen=step > self._freezing_step)
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
             raise RunFolderError(
                 f"{self._settings.out}: the checkpoint is of other networks, or of another version: {str(error)[:300]}"
@@ -149,8 +152,8 @@ class _Training:
         started_s = time.monotonic()
         unread: list[dict[str, Tensor]] = []
         for step in range(began // settings.batch, self._steps):
-            if step == self._settling_step and learner.model.encoder:
-                learner.settle(fit_prior(learner.average, self._seen, settings))
+            if step == self._freezing_step and learner.model.encoder:
+                learner.freeze_encoder(fit_prior(learner.ema, self._seen, settings))
             batch = draw_batch(
                 settings, step, self._seen, next(batches), learner.model.noise_dim, self._device, self._world
             )
@@ -158,13 +161,13 @@ class _Training:
 
             # Report: read the losses back, stop if one went bad, draw a sheet when one is due. No phase ends unread.
             is_last = step + 1 == self._steps
-            if is_due := (step + 1) % REPORT_STEPS == 0 or step + 1 == self._settling_step or is_last:
+            if is_due := (step + 1) % REPORT_STEPS == 0 or step + 1 == self._freezing_step or is_last:
                 losses = self._read(unread, step)
                 unread.clear()
                 rate = (learner.images - began) / (time.monotonic() - started_s)
                 run.write_stats(learner.images, rate, losses)
                 report(Progress(min(learner.images, settings.images), settings.images, rate))
-            run.draw_sheets_if_due(learner.images, learner.average)
+            run.draw_sheets_if_due(learner.images, learner.ema)
 
             # Stop: between steps, where all that decides the next is in the checkpoint.
             stops = is_stopped() if self._world.size == 1 else is_due and self._world.agree(is_stopped())
@@ -177,11 +180,11 @@ class _Training:
             ):
                 self._save(run, unread, step)
 
-        model = learner.average
+        model = learner.ema
         if model.encoder:
             if model.prior is None:
                 model.prior = fit_prior(model, self._seen, settings)
-            if settings.likelihood == "gaussian":
+            if learner.likelihood.has_variance:
                 model.variance.copy_(pixel_variance(model, self._seen, settings))
         model = model.to("cpu")
         if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
@@ -193,7 +196,7 @@ class _Training:
         """Write the checkpoint after `step`, unless a loss went bad: nothing good could come after it."""
         self._read(unread, step)
         run.save(self._learner.state())
-        self._world.meet()  # torchrun ends all processes when one has left
+        self._world.barrier()  # torchrun ends all processes when one has left
 
     def _read(self, steps: list[dict[str, Tensor]], last: int) -> dict[str, float]:
         """The losses of the last of `steps`, which end with step number `last`: means over the processes.

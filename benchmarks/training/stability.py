@@ -5,15 +5,20 @@
 A run is stable if its losses stay finite and its samples are of all classes. `tiny`, 60,000 images a run, two runs at once.
 """
 
+from typing import get_args
+
 from benchmarks.shared.report import spread, table
 from benchmarks.training.jobs import Job, Outcome, arguments, outcomes
-from training.settings import LEARNING_RATES, PLAIN_LEARNING_RATE, Adversarial
+from training.adversarial import ADVERSARIAL
+from training.settings import LEARNING_RATES, Adversarial
 
 SEEDS = range(10)
 FACTORS = (0.5, 1, 2)
 IMAGES = 60_000
 
-KINDS: dict[Adversarial, float] = {"relativistic": LEARNING_RATES["tiny"], "plain": PLAIN_LEARNING_RATE}
+KINDS: dict[Adversarial, float] = {
+    kind: ADVERSARIAL[kind].learning_rate or LEARNING_RATES["tiny"] for kind in get_args(Adversarial)
+}
 """Learning rates that the factors are taken of: the defaults."""
 
 

@@ -8,12 +8,13 @@ from PIL import Image
 
 from training.cost import estimate, networks
 from training.errors import DataError
+from training.families import FamilyName
 from training.model import Model, ModelFacts
 from training.networks import Architecture, Discriminator
-from training.settings import Family, TrainSettings
+from training.settings import TrainSettings
 
 
-def _settings(family: Family = "gan", **changes: Any) -> TrainSettings:
+def _settings(family: FamilyName = "gan", **changes: Any) -> TrainSettings:
     chosen = {"data": "digits", "size": 8, "latent_dim": 4, "images": 320, "batch": 16, "device": "cpu"}
     return TrainSettings.model_validate({"out": "run", "family": family, **chosen, **changes})
 

@@ -8,41 +8,39 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from training.adversarial import ADVERSARIAL
 from training.augment import Augmentation
 from training.batch import Batch
 from training.errors import TrainingError
-from training.learner import ADVERSARIAL_SHARE, Learner, _is_bf16, _laid_out
+from training.families import FamilyName
+from training.families.gan import _laid_out
+from training.families.hybrid import ADVERSARIAL_SHARE
+from training.learner import Learner, _is_bf16
+from training.likelihood import gaussian_nll, optimal_variance
 from training.model import ModelFacts
 from training.networks import Architecture
-from training.objective import (
-    discriminator_loss,
-    gaussian_nll,
-    generator_loss,
-    gradient_penalties,
-    kl_divergence,
-    optimal_variance,
-)
+from training.objective import gradient_penalties, kl_divergence
 from training.parallel import ALONE
 from training.prior import MixturePrior
 from training.schedule import Phase
-from training.settings import Family, TrainSettings
+from training.settings import TrainSettings
 
 CPU = torch.device("cpu")
 N, Z = 8, 4
 
 
-def _settings(family: Family, **changes: Any) -> TrainSettings:
+def _settings(family: FamilyName, **changes: Any) -> TrainSettings:
     chosen = {"data": "digits", "out": Path("run"), "latent_dim": Z, "images": 800, "batch": N, "device": "cpu"}
     return TrainSettings.model_validate(chosen | {"family": family} | changes)
 
 
-def _learner(family: Family, channels: int = 1, blocks: int = 0, **changes: Any) -> Learner:
+def _learner(family: FamilyName, channels: int = 1, blocks: int = 0, **changes: Any) -> Learner:
     settings = _settings(family, **changes)
     is_plain = settings.adversarial == "plain"
     architecture = Architecture(16, channels, Z, 4, 0, blocks, is_plain)
     learner = Learner(settings, ModelFacts(family, architecture, [], 0, settings.likelihood), CPU, ALONE)
     if family == "hybrid":
-        learner.settle(None)
+        learner.freeze_encoder(None)
     return learner
 
 
@@ -85,7 +83,7 @@ def test_a_discriminator_descends_the_pairing_loss_and_both_penalties() -> None:
 
     logits = discriminator(both)
     r1, r2 = gradient_penalties(both, logits)
-    loss = discriminator_loss("relativistic", *logits.chunk(2)) + 1.25 * (r1 + r2)
+    loss = ADVERSARIAL["relativistic"].of_discriminator(*logits.chunk(2)) + 1.25 * (r1 + r2)
     assert learner.discriminator is not None
     torch.testing.assert_close(_gradients(learner.discriminator), _formula(loss, discriminator))
 
@@ -96,7 +94,7 @@ def test_the_baselines_batch_norms_see_real_and_generated_images_apart() -> None
     assert discriminator is not None
     fake = learner.model.generator(batch.prior_noise).detach()
     learner.learn(batch, Phase(True, 0.0))
-    loss = discriminator_loss("plain", discriminator(batch.real), discriminator(fake))
+    loss = ADVERSARIAL["plain"].of_discriminator(discriminator(batch.real), discriminator(fake))
     assert learner.discriminator is not None
     torch.testing.assert_close(_gradients(learner.discriminator), _formula(loss, discriminator))
 
@@ -108,7 +106,7 @@ def test_a_gans_generator_descends_what_the_discriminator_that_just_learned_says
     assert learner.discriminator is not None
     logits = learner.discriminator(batch.real), learner.discriminator(generator(batch.prior_noise))
     torch.testing.assert_close(
-        _gradients(learner.model.generator), _formula(generator_loss("relativistic", *logits), generator)
+        _gradients(learner.model.generator), _formula(ADVERSARIAL["relativistic"].of_generator(*logits), generator)
     )
 
 
@@ -130,7 +128,7 @@ def test_a_hybrids_generator_is_pulled_by_the_discriminator_in_proportion_to_the
     loss = loss + perceptual * learner.discriminator.distance(originals, rebuilt)
     rebuilding = _formula(loss, before.generator)
     logits = learner.discriminator(batch.real), learner.discriminator(fake)
-    pulling = _formula(generator_loss("relativistic", *logits), before.generator)
+    pulling = _formula(ADVERSARIAL["relativistic"].of_generator(*logits), before.generator)
     for found, wanted, pull in zip(_gradients(learner.model.generator), rebuilding, pulling, strict=True):
         share = ADVERSARIAL_SHARE * wanted.norm() / pull.norm()
         torch.testing.assert_close(found, wanted + share * pull, rtol=1e-3, atol=1e-3 * wanted.abs().max().item())
@@ -139,7 +137,7 @@ def test_a_hybrids_generator_is_pulled_by_the_discriminator_in_proportion_to_the
 def test_a_hybrids_second_phase_leaves_its_encoder_and_prior_as_they_are() -> None:
     learner, batch = _learner("hybrid"), _batch()
     prior = MixturePrior.fit(_normal(100, Z, seed=0), images=100, seed=0)
-    learner.settle(prior)
+    learner.freeze_encoder(prior)
     before = deepcopy(learner.model)
     batch = Batch(batch.real, None, batch.posterior_noise, _normal(N, Z + 1, seed=3), None, None)
     learner.learn(batch, Phase(True, 0.0))
@@ -149,21 +147,21 @@ def test_a_hybrids_second_phase_leaves_its_encoder_and_prior_as_they_are() -> No
         if not torch.equal(weight, before.state_dict()[name])
     }
     assert changed == {"generator", "variance"}
-    assert learner.average.prior is not None
-    assert torch.equal(learner.average.prior.means, prior.means)
+    assert learner.ema.prior is not None
+    assert torch.equal(learner.ema.prior.means, prior.means)
 
 
 def test_a_second_phase_goes_on_from_the_averaged_weights() -> None:
     learner = _learner("vae")
     for _ in range(3):
         learner.learn(_batch(), Phase(False, 0.5))
-    assert not torch.equal(learner.model.generator.inp.weight, learner.average.generator.inp.weight)
-    learner.settle(None)
-    assert torch.equal(learner.model.generator.inp.weight, learner.average.generator.inp.weight)
+    assert not torch.equal(learner.model.generator.inp.weight, learner.ema.generator.inp.weight)
+    learner.freeze_encoder(None)
+    assert torch.equal(learner.model.generator.inp.weight, learner.ema.generator.inp.weight)
 
 
 @pytest.mark.parametrize(("family", "is_adversarial"), [("vae", False), ("gan", True), ("hybrid", True)])
-def test_whoever_keeps_losses_keeps_no_graph(family: Family, is_adversarial: bool) -> None:
+def test_whoever_keeps_losses_keeps_no_graph(family: FamilyName, is_adversarial: bool) -> None:
     losses = _learner(family).learn(_batch(), Phase(is_adversarial, 0.5))
     assert losses
     assert all(loss.grad_fn is None and loss.dim() == 0 for loss in losses.values())
@@ -191,7 +189,7 @@ def test_the_discriminator_sees_augmented_images_and_the_likelihood_the_original
 
 def test_the_average_has_a_half_life_of_a_twentieth_of_the_images_seen_at_most() -> None:
     learner = _learner("gan", ema_images=5)
-    weight, average = learner.model.generator.inp.weight, learner.average.generator.inp.weight
+    weight, average = learner.model.generator.inp.weight, learner.ema.generator.inp.weight
     for images, half_life in ((8, 1.0), (16, 1.0), (24, 1.2)):
         before = average.clone()
         learner.learn(_batch(), Phase(True, 0.0))

@@ -9,13 +9,14 @@ import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
 from training.errors import RunFolderError
-from training.model import FORMAT, Model, ModelFacts, average_into
+from training.families import FamilyName
+from training.model import FORMAT, Model, ModelFacts, ema_into
 from training.networks import Architecture
-from training.settings import Family, Likelihood
+from training.settings import Likelihood
 
 
 def _model(
-    family: Family = "vae", labels: int = 0, components: int = 3, likelihood: Likelihood = "gaussian", **shape: Any
+    family: FamilyName = "vae", labels: int = 0, components: int = 3, likelihood: Likelihood = "gaussian", **shape: Any
 ) -> Model:
     torch.manual_seed(0)
     names = [f"class {number}" for number in range(labels)]
@@ -36,8 +37,8 @@ def _noise(model: Model) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("labels", [0, 3])
-@pytest.mark.parametrize("family", get_args(Family))
-def test_a_loaded_model_draws_the_images_of_the_saved_one(family: Family, labels: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", get_args(FamilyName))
+def test_a_loaded_model_draws_the_images_of_the_saved_one(family: FamilyName, labels: int, tmp_path: Path) -> None:
     saved = _model(family, labels, components=0 if family == "gan" else 3)
     saved.save(tmp_path)
     loaded = Model.load(tmp_path)
@@ -183,13 +184,13 @@ def test_huge_sizes_are_refused_before_they_take_memory(changed: dict[str, int],
 def test_the_average_moves_by_one_minus_the_decay() -> None:
     target, source = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     expected = 0.75 * target.weight.detach() + 0.25 * source.weight.detach()
-    average_into(target, source, decay=0.75)
+    ema_into(target, source, decay=0.75)
     torch.testing.assert_close(target.weight.detach(), expected)
 
 
 def test_the_average_takes_statistics_as_they_are() -> None:
     target, source = torch.nn.BatchNorm2d(2), torch.nn.BatchNorm2d(2)
     source(_normal(4, 2, 3, 3))
-    average_into(target, source, decay=0.75)
+    ema_into(target, source, decay=0.75)
     assert torch.equal(target.running_mean, source.running_mean)  # type: ignore[arg-type]
     assert target.num_batches_tracked == 1

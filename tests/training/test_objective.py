@@ -9,18 +9,11 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Normal
 from torch.distributions import kl_divergence as reference_kl
 
+from training.adversarial import ADVERSARIAL
+from training.families import FamilyName, family
+from training.likelihood import bernoulli_nll, gaussian_nll, optimal_variance
 from training.networks import Architecture, Discriminator
-from training.objective import (
-    WEIGHTS,
-    adaptive_weights,
-    bernoulli_nll,
-    discriminator_loss,
-    gaussian_nll,
-    generator_loss,
-    gradient_penalties,
-    kl_divergence,
-    optimal_variance,
-)
+from training.objective import adaptive_weights, gradient_penalties, kl_divergence
 from training.settings import Adversarial
 
 
@@ -105,29 +98,29 @@ def test_the_kl_divergence_of_the_prior_itself_is_zero() -> None:
 def test_the_pairing_loss_compares_each_real_logit_with_its_own_generated_one() -> None:
     real, fake = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
     for_d, for_g = (_softplus(-0.5) + _softplus(5)) / 2, (_softplus(0.5) + _softplus(-5)) / 2
-    assert discriminator_loss("relativistic", real, fake).item() == pytest.approx(for_d, rel=1e-6)
-    assert generator_loss("relativistic", real, fake).item() == pytest.approx(for_g, rel=1e-6)
+    assert ADVERSARIAL["relativistic"].of_discriminator(real, fake).item() == pytest.approx(for_d, rel=1e-6)
+    assert ADVERSARIAL["relativistic"].of_generator(real, fake).item() == pytest.approx(for_g, rel=1e-6)
 
 
 def test_the_plain_loss_judges_each_logit_by_itself() -> None:
     real, fake = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 3.0])
     for_d = (_softplus(-1) + _softplus(2) + _softplus(0.5) + _softplus(3)) / 2
-    assert discriminator_loss("plain", real, fake).item() == pytest.approx(for_d, rel=1e-6)
+    assert ADVERSARIAL["plain"].of_discriminator(real, fake).item() == pytest.approx(for_d, rel=1e-6)
     for_g = (_softplus(-0.5) + _softplus(-3)) / 2
-    assert generator_loss("plain", real, fake).item() == pytest.approx(for_g, rel=1e-6)
+    assert ADVERSARIAL["plain"].of_generator(real, fake).item() == pytest.approx(for_g, rel=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "logarithms"), [("relativistic", 1), ("plain", 2)])
 def test_a_discriminator_that_cannot_tell_loses_log_2_a_judgement(kind: Adversarial, logarithms: int) -> None:
     undecided = torch.zeros(4)
-    assert discriminator_loss(kind, undecided, undecided).item() == pytest.approx(logarithms * math.log(2))
-    assert generator_loss(kind, undecided, undecided).item() == pytest.approx(math.log(2))
+    assert ADVERSARIAL[kind].of_discriminator(undecided, undecided).item() == pytest.approx(logarithms * math.log(2))
+    assert ADVERSARIAL[kind].of_generator(undecided, undecided).item() == pytest.approx(math.log(2))
 
 
 @pytest.mark.parametrize("kind", get_args(Adversarial))
 def test_a_generator_learns_even_where_the_discriminator_is_sure(kind: Adversarial) -> None:
     fake = torch.full((4,), -20.0, requires_grad=True)
-    (gradient,) = torch.autograd.grad(generator_loss(kind, torch.full((4,), 20.0), fake), fake)
+    (gradient,) = torch.autograd.grad(ADVERSARIAL[kind].of_generator(torch.full((4,), 20.0), fake), fake)
     torch.testing.assert_close(gradient, torch.full((4,), -0.25))
 
 
@@ -179,5 +172,6 @@ def test_an_adaptive_weight_is_zero_where_the_reconstruction_asks_for_nothing() 
 
 
 def test_three_weights_make_the_three_families() -> None:
-    table = {family: (w.reconstruction, w.kl, w.adversarial) for family, w in WEIGHTS.items()}
+    weights = {name: family(name).weights for name in get_args(FamilyName)}
+    table = {name: (w.reconstruction, w.kl, w.adversarial) for name, w in weights.items()}
     assert table == {"vae": (1, 1, 0), "gan": (0, 0, 1), "hybrid": (1, 1, 1)}

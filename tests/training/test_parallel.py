@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from training.errors import TrainingError
+from training.families import FamilyName
 from training.parallel import ALONE, World, world
-from training.settings import Family, TrainSettings
+from training.settings import TrainSettings
 from training.trainer import learner, load_images, train
 
-FAMILIES = get_args(Family)
+FAMILIES = get_args(FamilyName)
 STEPS = 25
 
 SCRIPT = """
@@ -89,9 +90,9 @@ with world("cpu") as (here, _):
         for step in range(steps):
             which = phase(family, step, steps)
             if family == "hybrid" and which.is_adversarial and not seen[-1]["adversarial"]:
-                one.settle(None)
+                one.freeze_encoder(None)
             before = {name: value.clone() for name, value in one.state().items()}
-            two.load(before, is_settled=which.is_adversarial)
+            two.load(before, is_frozen=which.is_adversarial)
             rows = next(images.batches(settings.batch, settings.seed, start=step * settings.batch))
             told = []
             for learning, place in ((one, ALONE), (two, here)):
@@ -106,7 +107,7 @@ with world("cpu") as (here, _):
 """
 
 
-def _settings(family: Family, **changes: Any) -> dict[str, Any]:
+def _settings(family: FamilyName, **changes: Any) -> dict[str, Any]:
     """A prior that is fitted may turn on the last bits of E, so a hybrid's second phase has one that is not."""
     chosen = {"data": "digits", "size": 8, "latent_dim": 4, "images": 16 * STEPS, "batch": 16, "device": "cpu"}
     several = {"mirror": True, "conditional": True, "prior": "normal", "diffaugment": family != "vae"}
@@ -157,7 +158,7 @@ def _stats(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_of_two_processes_is_that_of_one_from_the_same_weights(family: Family, steps: Path) -> None:
+def test_a_step_of_two_processes_is_that_of_one_from_the_same_weights(family: FamilyName, steps: Path) -> None:
     """In float64, where sums in another order are 1e-16 apart: no leaky ReLU meets its kink between the two, and Adam, which
     divides each gradient by its size, adds 1e-8 to it. In float32 two runs part after some steps; equal weights do not."""
     apart = json.loads((steps / f"{family}.json").read_text())
@@ -214,7 +215,7 @@ def test_a_process_alone_takes_any_batch() -> None:
 
 def test_a_process_alone_needs_no_other() -> None:
     gradient = torch.tensor([1.0, 2.0])
-    ALONE.average_([gradient])
+    ALONE.ema_([gradient])
     assert gradient.tolist() == ALONE.mean(gradient).tolist() == [1, 2]
     assert ALONE.agree(True)
     assert not ALONE.agree(False)

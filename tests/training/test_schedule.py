@@ -5,18 +5,18 @@ from typing import get_args
 
 import pytest
 
+from training.families import FamilyName
 from training.schedule import Phase, first_adversarial_step, phase
-from training.settings import Family
 
 
 def test_a_vae_fits_a_gan_competes_and_a_hybrid_does_one_after_the_other() -> None:
-    kinds = {family: [phase(family, step, 10).is_adversarial for step in range(10)] for family in get_args(Family)}
+    kinds = {family: [phase(family, step, 10).is_adversarial for step in range(10)] for family in get_args(FamilyName)}
     assert kinds == {"vae": [False] * 10, "gan": [True] * 10, "hybrid": [False] * 7 + [True] * 3}
 
 
-@pytest.mark.parametrize("family", get_args(Family))
+@pytest.mark.parametrize("family", get_args(FamilyName))
 @pytest.mark.parametrize("steps", [1, 2, 3, 999])
-def test_progress_begins_at_0_in_each_phase_and_stays_below_1(family: Family, steps: int) -> None:
+def test_progress_begins_at_0_in_each_phase_and_stays_below_1(family: FamilyName, steps: int) -> None:
     change = first_adversarial_step(family, steps)
     phases = [phase(family, step, steps) for step in range(steps)]
     assert 0 <= change <= steps

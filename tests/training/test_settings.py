@@ -6,10 +6,11 @@ from typing import Any, get_args
 import pytest
 from pydantic import ValidationError
 
-from training.settings import LEARNING_RATES, Family, Preset, TrainSettings
+from training.families import FamilyName
+from training.settings import LEARNING_RATES, Preset, TrainSettings
 
 
-def _settings(family: Family = "gan", **changes: Any) -> TrainSettings:
+def _settings(family: FamilyName = "gan", **changes: Any) -> TrainSettings:
     return TrainSettings.model_validate({"data": "digits", "out": "run", "family": family, **changes})
 
 
@@ -32,7 +33,7 @@ def test_larger_presets_learn_at_lower_rates() -> None:
 
 
 def test_defaults_follow_what_was_chosen() -> None:
-    assert [_settings(family).latent_dim for family in get_args(Family)] == [16, 16, 20]
+    assert [_settings(family).latent_dim for family in get_args(FamilyName)] == [16, 16, 20]
     assert (_settings().beta1, _settings(adversarial="plain").beta1) == (0.0, 0.5)
     assert _settings(gamma=5).final_gamma == pytest.approx(0.5)
     assert _settings(gamma=5, final_gamma=5).final_gamma == 5
@@ -74,7 +75,7 @@ def test_a_setting_out_of_its_range_is_refused_by_name(changes: dict[str, Any]) 
     ],
 )
 def test_what_a_family_has_no_use_for_is_refused_with_the_families_that_have(
-    family: Family, changes: dict[str, object], allowed: str
+    family: FamilyName, changes: dict[str, object], allowed: str
 ) -> None:
     with pytest.raises(ValidationError, match=f"{next(iter(changes))}: .*allowed with {allowed}"):
         _settings(family, **changes)

@@ -16,17 +16,18 @@ from torch import Tensor
 
 from training import learner
 from training.errors import Diverged, RunFolderError, TrainingError
+from training.families import FamilyName
 from training.model import Model
 from training.objective import kl_divergence
 from training.record import read_record
-from training.settings import Family, TrainSettings
+from training.settings import TrainSettings
 from training.trainer import Progress, load_images, torch_device, train
 
-FAMILIES = get_args(Family)
+FAMILIES = get_args(FamilyName)
 ADVERSARIAL = {"d_adversarial", "g_adversarial", "r1", "r2"}
 
 
-def _settings(out: Path, family: Family, **changes: Any) -> TrainSettings:
+def _settings(out: Path, family: FamilyName, **changes: Any) -> TrainSettings:
     chosen = {"data": "digits", "size": 8, "latent_dim": 4, "images": 960, "batch": 16, "device": "cpu", **changes}
     return TrainSettings.model_validate({"out": out, "family": family, **chosen})
 
@@ -124,7 +125,7 @@ def test_an_autoencoders_prior_is_a_mixture_and_a_gans_is_not(run: Path) -> None
 
 
 @pytest.mark.parametrize("family", ["vae", "hybrid"])
-def test_a_normal_prior_stays_the_noise_itself(family: Family, tmp_path: Path) -> None:
+def test_a_normal_prior_stays_the_noise_itself(family: FamilyName, tmp_path: Path) -> None:
     model = train(_settings(tmp_path / "run", family, prior="normal", images=160))
     noise = torch.randn(3, 4)
     assert model.prior is None
@@ -133,7 +134,7 @@ def test_a_normal_prior_stays_the_noise_itself(family: Family, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_conditional_model_knows_its_classes(family: Family, tmp_path: Path) -> None:
+def test_a_conditional_model_knows_its_classes(family: FamilyName, tmp_path: Path) -> None:
     model = train(_settings(tmp_path / "run", family, conditional=True, images=320))
     assert model.label_names == [str(digit) for digit in range(10)]
     images = model.generate(torch.zeros(10, model.noise_dim), torch.arange(10))
@@ -172,7 +173,7 @@ def test_a_gaussian_models_variance_is_the_squared_error_of_its_reconstructions(
 
 
 @pytest.mark.parametrize("family", ["vae", "hybrid"])
-def test_a_bernoulli_model_learns_black_and_white(family: Family, tmp_path: Path) -> None:
+def test_a_bernoulli_model_learns_black_and_white(family: FamilyName, tmp_path: Path) -> None:
     settings = _settings(tmp_path / "run", family, likelihood="bernoulli", binarise=True, images=1920)
     seen, held_out = load_images(settings)
     train(settings)
@@ -215,7 +216,7 @@ def test_a_setting_changes_the_weights_and_leaves_the_losses_finite(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_half_precision_gives_nearly_the_losses_of_single(family: Family, runs: Path, tmp_path: Path) -> None:
+def test_half_precision_gives_nearly_the_losses_of_single(family: FamilyName, runs: Path, tmp_path: Path) -> None:
     train(_settings(tmp_path / "run", family, precision="bf16"))
     assert all(weight.dtype == torch.float32 for weight in Model.load(tmp_path / "run").parameters())
     for half, single in zip(_stats(tmp_path / "run"), _stats(runs / family), strict=True):
