@@ -15,8 +15,8 @@ from benchmarks import sngan
 from benchmarks.tables import head, row
 from benchmarks.trainings import arguments, judge, trained
 from evaluation.features import InceptionFeatures
-from evaluation.scorecard import Judge, Scorecard
-from export.subjects import TrainedSubject
+from evaluation.scorecard import Evaluator, Scorecard
+from export.evaluated_models import TrainedModel
 from training.settings import TrainSettings
 from training.sources import load
 
@@ -44,7 +44,7 @@ def main() -> None:
     asked = parser.parse_args()
     by = judge(asked.data, asked.test)
     if asked.inception:
-        by = Judge(by.seen, by.held_out, InceptionFeatures(asked.inception))
+        by = Evaluator(by.seen, by.held_out, InceptionFeatures(asked.inception))
     cards = []
     for family in ("vae", "gan", "hybrid"):
         settings = {
@@ -52,7 +52,7 @@ def main() -> None:
             "preset": asked.preset, "images": asked.images, "mirror": True, "seed": SEED, "batch": BATCH,
             "latent_dim": 64, "device": asked.device,
         }  # fmt: skip
-        cards.append(by.score(TrainedSubject(trained(TrainSettings.model_validate(settings)), family)))
+        cards.append(by.score(TrainedModel(trained(TrainSettings.model_validate(settings)), family)))
     images = load(asked.data, None).split(0.2, SEED)[0]
     device = torch.device(asked.device)
     cards.append(

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from evaluation.subject import Floats, Images, Labels
+from evaluation.model import Floats, Images, Labels
 from training.augment import mirror
 from training.data import ImageSet, pixels_to_bytes
 
@@ -26,8 +26,8 @@ WIDTH = 512
 SAVE_STEPS = 2_000
 
 
-class SnganSubject:
-    """A trained SNGAN as the evaluation wants its subjects."""
+class SnganModel:
+    """A trained SNGAN, as an EvaluatedModel."""
 
     family = "gan"
     noise_dim = NOISE_DIM
@@ -55,7 +55,7 @@ class SnganSubject:
         """A GAN has no likelihood."""
 
 
-def trained(images: ImageSet, count: int, batch: int, out: Path, device: torch.device, seed: int) -> SnganSubject:
+def trained(images: ImageSet, count: int, batch: int, out: Path, device: torch.device, seed: int) -> SnganModel:
     """Train on `count` images, half of them mirrored as the families' are, or go on from the last state in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
@@ -84,7 +84,7 @@ def trained(images: ImageSet, count: int, batch: int, out: Path, device: torch.d
             save_file(state | {"step": torch.tensor(step + 1)}, file)
             rate = (step + 1 - start) * batch / (time.monotonic() - started_s)
             (out / "progress.json").write_text(json.dumps({"images": (step + 1) * batch, "images_per_s": rate}) + "\n")
-    return SnganSubject(nets["g"])
+    return SnganModel(nets["g"])
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -21,9 +21,9 @@ from benchmarks.tables import head, row
 from benchmarks.trainings import arguments, trained
 from evaluation.classes import ClassHistogram, class_histogram
 from evaluation.features import ClassifierFeatures
-from evaluation.scorecard import Judge
-from export.source import real
-from export.subjects import TrainedSubject
+from evaluation.scorecard import Evaluator
+from export.evaluated_models import TrainedModel
+from export.source import real_images
 from training.data import ImageSet
 from training.settings import TrainSettings
 from training.sources import load
@@ -53,8 +53,8 @@ def main() -> None:
     assert digits.labels is not None, "MNIST has labels"
     assert test.labels is not None, "MNIST has labels"
     classifier = ClassifierFeatures.train(digits.images, digits.labels, 10, steps=CLASSIFIER_STEPS)
-    judge = Judge(real(digits), real(test), images=SAMPLES, seed=SEED)
-    drawn = _modes(classifier, judge.draw(TrainedSubject(model, "gan")))
+    judge = Evaluator(real_images(digits), real_images(test), images=SAMPLES, seed=SEED)
+    drawn = _modes(classifier, judge.draw(TrainedModel(model, "gan")))
     floor = _modes(classifier, _stacked(test, np.random.default_rng(SEED), SAMPLES))
     print(f"classifier: {classifier.accuracy(test.images, test.labels):.2%} of the test digits, hash {classifier.hash}")
     print(*head("", "modes of 1000", "KL to uniform, nats"), sep="\n")

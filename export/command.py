@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from export.bundle import read_manifest, write_manifest
-from export.critic import change
 from export.errors import ExportError
 from export.foreign import from_onnx
 from export.measure import measure
 from export.pixel_evidence import Layout, Range
 from export.publish import VARIANTS, Device, Plan, Published, Variant, make_and_publish
+from export.quality_gate import relative_change
 from export.source import Source, from_run
 from figment.v1.manifest_pb2 import Manifest
 from training.errors import RunFolderError
@@ -128,7 +128,7 @@ def _tell(published: Published) -> None:
         print(f"left out: {reason}")
     for file, parity in sorted(manifest.parity.items()):
         for name, drift in sorted(parity.drift.items()):
-            changed = change(drift.fp32, drift.variant)
+            changed = relative_change(drift.fp32, drift.variant)
             print(f"{file}: Frechet distance ({name}) {drift.variant:.4g}, exact {drift.fp32:.4g}: {changed}")
     for name, figure in sorted(manifest.quality.items()):
         print(f"{name}: {figure:.4g}")

@@ -1,5 +1,6 @@
 """`figment evaluate`, `figment compare`: how good a model is, alone and beside others."""
 
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,15 +10,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.report import GROUPS
-from evaluation.scorecard import IMAGES, Scorecard
+from evaluation.figures import FIGURES, rows
+from evaluation.reference import IMAGES
+from evaluation.scorecard import Scorecard
 from export.errors import ExportError
-from export.evaluation import Asked, compare, evaluate
+from export.evaluation import EvaluationSettings, compare, evaluate
 from training.errors import TrainingError
 
 
-class _Judging(BaseSettings):
-    """Options of verbs that judge."""
+class _EvaluationOptions(BaseSettings):
+    """Options of verbs that evaluate."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (ExportError, TrainingError)
 
@@ -33,12 +35,12 @@ class _Judging(BaseSettings):
     seed: int = Field(0, ge=0, description="decides what is drawn")
 
     @property
-    def asked(self) -> Asked:
-        """How to judge."""
-        return Asked(self.data, self.test, self.images, self.inception, self.iwae_draws, self.seed)
+    def settings(self) -> EvaluationSettings:
+        """How to evaluate."""
+        return EvaluationSettings(self.data, self.test, self.images, self.inception, self.iwae_draws, self.seed)
 
 
-class Evaluate(_Judging):
+class Evaluate(_EvaluationOptions):
     """Measure the images of a finished run, or of a bundle as it is served."""
 
     model: CliPositionalArg[Path] = Field(
@@ -49,13 +51,13 @@ class Evaluate(_Judging):
     )
 
     def cli_cmd(self) -> None:
-        """Judge, and say where the report is."""
-        card, page = evaluate(self.model, self.out, self.asked)
+        """Evaluate, and say where the report is."""
+        card, page = evaluate(self.model, self.out, self.settings)
         _print([card])
         print(f"{page}: the report; quality.json beside it")
 
 
-class Compare(_Judging):
+class Compare(_EvaluationOptions):
     """Measure several runs or bundles by the same images, side by side."""
 
     models: CliPositionalArg[list[Path]] = Field(
@@ -64,8 +66,8 @@ class Compare(_Judging):
     out: Path = Field(Path("comparison"), description="folder to write into")
 
     def cli_cmd(self) -> None:
-        """Judge, and say where the report is."""
-        cards, page = compare(self.models, self.out, self.asked)
+        """Evaluate, and say where the report is."""
+        cards, page = compare(self.models, self.out, self.settings)
         _print(cards)
         print(f"{page}: the report; quality.json beside it")
 
@@ -76,10 +78,6 @@ def _print(cards: list[Scorecard]) -> None:
     table.add_column("better", no_wrap=True)
     for card in cards:
         table.add_column(card.name, justify="right")
-    for rows in GROUPS.values():
-        for row in rows:
-            figures = [card.figures.get(row.key) for card in cards]
-            if any(figure is not None for figure in figures):
-                cells = ["-" if figure is None else f"{figure:.{row.digits}f}" for figure in figures]
-                table.add_row(row.key, row.better, *cells)
+    for figure, cells in rows(chain(*FIGURES.values()), [card.figures for card in cards]):
+        table.add_row(figure.key, figure.better, *cells)
     Console().print(table)

@@ -16,7 +16,6 @@ import numpy as np
 import onnx
 
 from export import bundle
-from export.critic import Critic
 from export.errors import ParityError, VariantRefused
 from export.fp16 import to_fp16
 from export.golden import GOLDEN_SEED, golden_inputs
@@ -24,6 +23,7 @@ from export.graphs import after
 from export.int8 import to_int8
 from export.measure import images_per_s, measure, require
 from export.pixels import IMAGES
+from export.quality_gate import QualityGate
 from export.sessions import Arrays, run, session
 from export.source import Source
 from export.verify import BATCH_SIZES, GREY_LEVELS, verify
@@ -100,21 +100,21 @@ def _next_version(source: Source, model: Path, plan: Plan) -> Published:
         manifest = Manifest(format=bundle.FORMAT)
         manifest.MergeFrom(source.facts)
         manifest.name, manifest.version = model.name, version
-        critic = Critic(source)
+        gate = QualityGate(source)
         writing = _Writing(source, folder, manifest)
         writing.add_exact()
         if plan.device != "cpu" and (plan.measure or plan.variants):
             require(plan.device, folder / "generator.onnx", len(manifest.labels))
         for variant in plan.variants:
             try:
-                left_out += writing.add_variant(variant, critic)
+                left_out += writing.add_variant(variant, gate)
             except (VariantRefused, ParityError) as reason:
                 left_out.append(str(reason))
         if plan.measure or plan.variants:
             left_out += writing.measure(plan.device)
         if plan.evaluate:
-            manifest.quality.update(critic.quality())
-            manifest.judged_by = critic.judged_by
+            manifest.quality.update(gate.quality())
+            manifest.judged_by = gate.judged_by
         writing.finish()
     return Published(model / version, manifest, left_out)
 
@@ -146,7 +146,7 @@ class _Writing:
             if name in {"noise", "label", IMAGES}:
                 self._golden["labels" if name == "label" else name] = array[:GOLDEN_IMAGES]
 
-    def add_variant(self, variant: Variant, critic: Critic) -> list[str]:
+    def add_variant(self, variant: Variant, gate: QualityGate) -> list[str]:
         """Make, verify and judge a lossy variant of the graphs, and write it; why it has no encoder, if it should.
 
         Raises: VariantRefused, if it draws worse images than it may.
@@ -159,15 +159,15 @@ class _Writing:
         graphs = {decoder: self._made(variant, decoder, inputs)}
         if "prior" in exact:
             graphs["generator"] = after(exact["prior"], graphs[decoder])
-        drift = critic.drift_of_drawing(f"generator.{variant}.onnx", graphs["generator"])
+        drift = gate.drift_of_samples(f"generator.{variant}.onnx", graphs["generator"])
         for role, graph in graphs.items():
             outputs = self._add_lossy(variant, role, graph, drift)
         self._golden[f"images_{variant}"] = outputs[IMAGES][:GOLDEN_IMAGES]
         self._golden[f"tolerance_{variant}"] = np.float32(LOSSY_GREY_LEVELS)
         if "encoder" in exact:
             try:
-                encoder = self._made(variant, "encoder", critic.encoder_inputs(CALIBRATION_IMAGES))
-                drift = critic.drift_of_rebuilding(f"encoder.{variant}.onnx", encoder, graphs[decoder])
+                encoder = self._made(variant, "encoder", gate.encoder_inputs(CALIBRATION_IMAGES))
+                drift = gate.drift_of_reconstructions(f"encoder.{variant}.onnx", encoder, graphs[decoder])
                 self._add_lossy(variant, "encoder", encoder, drift)
             except (VariantRefused, ParityError) as reason:
                 return [str(reason)]

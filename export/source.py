@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 import torch
 
-from evaluation.subject import Real
+from evaluation.reference import RealImages
 from export.errors import ExportError
 from export.graphs import Role, after, roles, to_onnx, to_proto
 from export.optimise import optimise
@@ -38,9 +38,9 @@ class Data:
     held_out: ImageSet
 
 
-def real(images: ImageSet) -> Real:
-    """A set of images as the evaluation wants it."""
-    return Real(images.images, images.labels, images.label_names)
+def real_images(images: ImageSet) -> RealImages:
+    """A set of images as the evaluation takes it."""
+    return RealImages(images.images, images.labels, images.label_names)
 
 
 @dataclass(frozen=True)
