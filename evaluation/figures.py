@@ -32,7 +32,7 @@ class Figure(NamedTuple):
     meaning: str
 
     def text(self, value: float | None) -> str:
-        """As tables show it."""
+        """The value as tables show it, a dash where there is none."""
         return "-" if value is None else f"{value:.{self.digits}f}"
 
 
@@ -52,7 +52,7 @@ def _detail(outputs: Outputs) -> float | None:
 
 
 def _applied(function: Callable[..., float], arguments: tuple[Any, ...] | None) -> float | None:
-    """`function` of what the model gives, where it gives it."""
+    """`function` of `arguments`; None where the model does not give them."""
     return None if arguments is None else float(function(*arguments))
 
 

@@ -29,7 +29,7 @@ class EvaluatedModel(Protocol):
         ...
 
     def decode(self, latents: Floats, labels: Labels) -> Images:
-        """latents: (N, Z)."""
+        """latents: (N, Z). Returns images (N, H, W, C)."""
         ...
 
     def encode(self, images: Images, labels: Labels) -> tuple[Floats, Floats]:

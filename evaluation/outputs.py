@@ -5,8 +5,10 @@
 Each part is computed when a figure or a picture first reads it, and kept. The same noise is drawn for every model.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +25,11 @@ STEPS = 9
 
 BATCH = 250
 
+Rows = TypeVar("Rows", Images, Floats)
+Result = TypeVar("Result")
 
+
+@dataclass
 class Outputs:
     """Outputs of `model` for the noise and the images of `reference`.
 
@@ -32,21 +38,19 @@ class Outputs:
     Its parts raise ValueError, if images are of another shape than the real ones, or labels of other classes.
     """
 
-    def __init__(self, model: EvaluatedModel, reference: Reference, iwae_draws: int = 0) -> None:
-        self.model = model
-        self.reference = reference
-        self._iwae_draws = iwae_draws
+    model: EvaluatedModel
+    reference: Reference
+    iwae_draws: int = 0
 
     @cached_property
     def drawn(self) -> Images:
         """`reference.images` images, the same noise for every model of one noise_dim."""
-        model, labels, noise = self.model, self._labels, self._noise(self.reference.images)
-        drawn = np.concatenate(
-            [
-                model.decode(model.latent(noise[rows], _at(labels, rows)), _at(labels, rows))
-                for rows in _batches(len(noise))
-            ]
-        )
+        model = self.model
+
+        def draw(noise: Floats, labels: Labels) -> Images:
+            return model.decode(model.latent(noise, labels), labels)
+
+        drawn = np.concatenate(list(_by_batch(draw, self._noise(self.reference.images), self._labels)))
         expected = self.reference.seen.images.shape[1:]
         if drawn.shape[1:] != expected:
             raise ValueError(f"images: {model.name} draws {drawn.shape[1:]}, real ones are {expected}")
@@ -97,7 +101,7 @@ class Outputs:
 
     @cached_property
     def path_smoothness(self) -> PathSmoothness:
-        """Of the features along the paths."""
+        """How evenly features change along `paths`."""
         return path_smoothness(self.reference.extractor(self.paths).reshape(PATHS, STEPS, -1))
 
     @cached_property
@@ -110,10 +114,8 @@ class Outputs:
         """The held-out images and the decoded means of their posteriors; None without an encoder."""
         if self.posterior is None:
             return None
-        mean = self.posterior[0]
         images, labels = self._inputs(self.reference.held_out)
-        rebuilt = [self.model.decode(mean[rows], _at(labels, rows)) for rows in _batches(len(images))]
-        return images, np.concatenate(rebuilt)
+        return images, np.concatenate(list(_by_batch(self.model.decode, self.posterior[0], labels)))
 
     @cached_property
     def labelled_latents(self) -> tuple[Floats, npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]] | None:
@@ -126,9 +128,9 @@ class Outputs:
     @cached_property
     def bound_nats(self) -> float | None:
         """Mean bound on the log-likelihood of the held-out images; None where it was not asked for, or there is none."""
-        if not self._iwae_draws or not self.model.has_encoder:
+        if not self.iwae_draws or not self.model.has_encoder:
             return None
-        bound = self.model.bound(*self._inputs(self.reference.held_out), self._iwae_draws, self.reference.seed)
+        bound = self.model.bound(*self._inputs(self.reference.held_out), self.iwae_draws, self.reference.seed)
         return None if bound is None else float(bound.mean())
 
     @cached_property
@@ -143,9 +145,8 @@ class Outputs:
         return draw.standard_normal((rows, self.model.noise_dim), np.float32)
 
     def _encoded(self, real: RealImages) -> tuple[Floats, Floats]:
-        images, labels = self._inputs(real)
-        pairs = [self.model.encode(images[rows], _at(labels, rows)) for rows in _batches(len(images))]
-        return np.concatenate([mean for mean, _ in pairs]), np.concatenate([spread for _, spread in pairs])
+        means, log_variances = zip(*_by_batch(self.model.encode, *self._inputs(real)), strict=True)
+        return np.concatenate(means), np.concatenate(log_variances)
 
     def _inputs(self, real: RealImages) -> tuple[Images, Labels]:
         """Images, and their labels if the model is conditional.
@@ -166,9 +167,8 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names)[:100]} ({len(names)} classes)" if names else "no classes"
 
 
-def _batches(count: int) -> Iterator[slice]:
-    return (slice(start, min(start + BATCH, count)) for start in range(0, count, BATCH))
-
-
-def _at(labels: Labels, rows: slice) -> Labels:
-    return None if labels is None else labels[rows]
+def _by_batch(function: Callable[[Rows, Labels], Result], rows: Rows, labels: Labels) -> Iterator[Result]:
+    """What `function` makes of BATCH rows and their labels at a time."""
+    for start in range(0, len(rows), BATCH):
+        batch = slice(start, start + BATCH)
+        yield function(rows[batch], None if labels is None else labels[batch])

@@ -40,29 +40,22 @@ class RealImages:
         return RealImages(self.images[rows], None if self.labels is None else self.labels[rows], self.label_names)
 
 
+@dataclass
 class Reference:
     """Real images, and features of them.
 
-    seen        images that models may have learned from
-    held_out    images that they have not
-    extractor   features that distances are taken between; by default a classifier trained on the labels of `seen`, or where
-                there are none the random features
-    images      images that a model draws, and that are taken of `seen`, at most
+    seen                 images that models may have learned from
+    held_out             images that they have not
+    features_override    features that distances are taken between; by default a classifier trained on the labels of `seen`,
+                         or where there are none the random features
+    images               images that a model draws, and that are taken of `seen`, at most
     """
 
-    def __init__(
-        self,
-        seen: RealImages,
-        held_out: RealImages,
-        extractor: Features | None = None,
-        images: int = IMAGES,
-        seed: int = 0,
-    ) -> None:
-        self.seen = seen
-        self.held_out = held_out
-        self.images = images
-        self.seed = seed
-        self._extractor = extractor
+    seen: RealImages
+    held_out: RealImages
+    features_override: Features | None = None
+    images: int = IMAGES
+    seed: int = 0
 
     @cached_property
     def random(self) -> RandomFeatures:
@@ -79,8 +72,8 @@ class Reference:
 
     @cached_property
     def extractor(self) -> Features:
-        """The features that see most."""
-        return self._extractor or self.classifier or self.random
+        """The features that neighbourhoods and the main distance are taken between."""
+        return self.features_override or self.classifier or self.random
 
     @cached_property
     def features(self) -> list[Features]:
@@ -89,7 +82,7 @@ class Reference:
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """Of the held-out images."""
+        """Power spectrum of the held-out images."""
         return power_spectrum(self.held_out.images)
 
     @cached_property

@@ -18,6 +18,7 @@ from typing import BinaryIO
 
 import jinja2
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -28,12 +29,10 @@ from evaluation.reference import Reference
 from evaluation.scorecard import Scorecard
 
 SCALE_PIXELS = 512
-"""Width that sheets are enlarged to, about, by whole factors."""
+"""Width that sample grids are enlarged to, about, by whole factors."""
 
 NAME_LETTERS = 12
 """Letters of a class's name under a plot, which longer ones would leave no room for."""
-
-PLOT_INCHES = 4.2, 3
 
 FACTS = {"training": "stability: losses", "held_out": "images held out", "speed": "speed"}
 
@@ -98,62 +97,70 @@ def _shown(columns: Sequence[Column], reference: Reference) -> list[tuple[str, l
     """Headings, and a picture for each column: data URLs, "" where a model has none."""
     pictures = [column.card.pictures for column in columns]
     real = reference.held_out.images[: len(pictures[0].samples)]
-    shown = [("Samples", [_sheet(each.samples, 8) for each in pictures])]
+    shown = [("Samples", [_sample_grid(each.samples, 8) for each in pictures])]
     if any(each.originals is not None for each in pictures):
         pairs = [
             ""
             if each.originals is None or each.reconstructions is None
-            else _sheet(np.concatenate([each.originals[:8], each.reconstructions[:8]]), 8)
+            else _sample_grid(np.concatenate([each.originals[:8], each.reconstructions[:8]]), 8)
             for each in pictures
         ]
         shown.append(("Held-out images above, their reconstructions below", pairs))
-    shown.append(("Ways through the latent space", [_sheet(each.paths, STEPS) for each in pictures]))
+    shown.append(("Ways through the latent space", [_sample_grid(each.paths, STEPS) for each in pictures]))
     shown.append(("Power spectrum", [_spectrum(column.card, reference) for column in columns]))
     if any(each.class_counts is not None for each in pictures):
         shown.append(("Classes drawn", [_classes(column.card, reference) for column in columns]))
-    shown.append(("Real images", [_sheet(real, 8)]))
+    shown.append(("Real images", [_sample_grid(real, 8)]))
     return shown
 
 
-def _sheet(images: Images, columns: int) -> str:
+def _sample_grid(images: Images, columns: int) -> str:
     """Images (N, H, W, C) row by row, enlarged by a whole factor."""
     count, height, width, channels = images.shape
     lines = -(-count // columns)
-    sheet = np.zeros((lines * columns, height + 1, width + 1, channels), np.uint8)
-    sheet[:count, :height, :width] = images
-    sheet = sheet.reshape(lines, columns, height + 1, width + 1, channels).swapaxes(1, 2)
-    sheet = sheet.reshape(lines * (height + 1), columns * (width + 1), channels)
-    factor = max(1, SCALE_PIXELS // sheet.shape[1])
-    sheet = sheet.repeat(factor, axis=0).repeat(factor, axis=1)
-    picture = Image.fromarray(sheet[..., 0] if channels == 1 else sheet)
+    grid = np.zeros((lines * columns, height + 1, width + 1, channels), np.uint8)
+    grid[:count, :height, :width] = images
+    grid = grid.reshape(lines, columns, height + 1, width + 1, channels).swapaxes(1, 2)
+    grid = grid.reshape(lines * (height + 1), columns * (width + 1), channels)
+    factor = max(1, SCALE_PIXELS // grid.shape[1])
+    grid = grid.repeat(factor, axis=0).repeat(factor, axis=1)
+    picture = Image.fromarray(grid[..., 0] if channels == 1 else grid)
     return _data_url(partial(picture.save, format="png"))
 
 
 def _spectrum(card: Scorecard, reference: Reference) -> str:
-    figure = Figure(figsize=PLOT_INCHES, layout="constrained")
-    axes = figure.subplots()
     real, drawn = reference.spectrum, card.pictures.spectrum
-    axes.semilogy(real.frequencies, real.power, color="black", linewidth=1, label="real")
-    axes.semilogy(drawn.frequencies, drawn.power, color="tab:red", linewidth=1.5, label="drawn")
-    axes.set(xlabel="cycles / pixel", ylabel="power")
-    axes.legend()
-    return _data_url(partial(figure.savefig, format="png", dpi=120))
+
+    def draw(axes: Axes) -> None:
+        axes.semilogy(real.frequencies, real.power, color="black", linewidth=1, label="real")
+        axes.semilogy(drawn.frequencies, drawn.power, color="tab:red", linewidth=1.5, label="drawn")
+        axes.set(xlabel="cycles / pixel", ylabel="power")
+
+    return _plot(draw)
 
 
 def _classes(card: Scorecard, reference: Reference) -> str:
-    counts = card.pictures.class_counts
-    if counts is None or reference.seen.labels is None:
+    counts, labels = card.pictures.class_counts, reference.seen.labels
+    if counts is None or labels is None:
         return ""
-    figure = Figure(figsize=PLOT_INCHES, layout="constrained")
-    axes = figure.subplots()
-    real = np.bincount(reference.seen.labels, minlength=len(counts))
+    real = np.bincount(labels, minlength=len(counts))
     place = np.arange(len(counts))
-    axes.bar(place, counts / counts.sum(), color="tab:red", alpha=0.7, label="drawn")
-    axes.step(place, real / real.sum(), where="mid", color="black", linewidth=1, label="real")
-    if len(counts) <= 20:
-        names = [name[:NAME_LETTERS] for name in reference.seen.label_names]
-        axes.set_xticks(place, names, rotation=45 if max(map(len, names)) > 2 else 0)
-    axes.set(ylabel="share")
+
+    def draw(axes: Axes) -> None:
+        axes.bar(place, counts / counts.sum(), color="tab:red", alpha=0.7, label="drawn")
+        axes.step(place, real / real.sum(), where="mid", color="black", linewidth=1, label="real")
+        if len(counts) <= 20:
+            names = [name[:NAME_LETTERS] for name in reference.seen.label_names]
+            axes.set_xticks(place, names, rotation=45 if max(map(len, names)) > 2 else 0)
+        axes.set(ylabel="share")
+
+    return _plot(draw)
+
+
+def _plot(draw: Callable[[Axes], None]) -> str:
+    figure = Figure(figsize=(4.2, 3), layout="constrained")
+    axes = figure.subplots()
+    draw(axes)
     axes.legend()
     return _data_url(partial(figure.savefig, format="png", dpi=120))
 

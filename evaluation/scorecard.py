@@ -19,9 +19,9 @@ from evaluation.outputs import STEPS, Outputs
 from evaluation.reference import Reference
 from evaluation.spectrum import Spectrum, power_spectrum
 
-SHEET = 64
-PAIRS = 16
-SHOWN_PATHS = 8
+SAMPLES_SHOWN = 64
+PAIRS_SHOWN = 16
+PATHS_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,10 @@ def _pictures(outputs: Outputs) -> Pictures:
     if outputs.classes is not None:
         counts = np.bincount(outputs.classes, minlength=len(outputs.reference.seen.label_names))
     return Pictures(
-        outputs.drawn[:SHEET],
-        originals if originals is None else originals[:PAIRS],
-        reconstructions if reconstructions is None else reconstructions[:PAIRS],
-        outputs.paths[: SHOWN_PATHS * STEPS],
+        outputs.drawn[:SAMPLES_SHOWN],
+        originals if originals is None else originals[:PAIRS_SHOWN],
+        reconstructions if reconstructions is None else reconstructions[:PAIRS_SHOWN],
+        outputs.paths[: PATHS_SHOWN * STEPS],
         power_spectrum(outputs.drawn),
         counts,
     )

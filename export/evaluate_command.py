@@ -11,36 +11,19 @@ from rich.console import Console
 from rich.table import Table
 
 from evaluation.figures import FIGURES, rows
-from evaluation.reference import IMAGES
 from evaluation.scorecard import Scorecard
 from export.errors import ExportError
 from export.evaluation import EvaluationSettings, compare, evaluate
 from training.errors import TrainingError
 
 
-class _EvaluationOptions(BaseSettings):
-    """Options of verbs that evaluate."""
+class _Evaluation(EvaluationSettings, BaseSettings):
+    """What both verbs have in common."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (ExportError, TrainingError)
 
-    data: str | None = Field(None, description="real images to judge by; by default what the model was trained on")
-    test: str | None = Field(
-        None, description="images that the model has not seen; by default those held out of the training"
-    )
-    images: int = Field(IMAGES, ge=16, description="images to draw, and real ones to compare them with")
-    inception: Path | None = Field(
-        None, description="TorchScript file of Inception weights; the distance is then the FID"
-    )
-    iwae_draws: int = Field(0, ge=0, description="draws of the bound on log p(x), of runs only; 0 leaves it out")
-    seed: int = Field(0, ge=0, description="decides what is drawn")
 
-    @property
-    def settings(self) -> EvaluationSettings:
-        """How to evaluate."""
-        return EvaluationSettings(self.data, self.test, self.images, self.inception, self.iwae_draws, self.seed)
-
-
-class Evaluate(_EvaluationOptions):
+class Evaluate(_Evaluation):
     """Measure the images of a finished run, or of a bundle as it is served."""
 
     model: CliPositionalArg[Path] = Field(
@@ -52,12 +35,11 @@ class Evaluate(_EvaluationOptions):
 
     def cli_cmd(self) -> None:
         """Evaluate, and say where the report is."""
-        card, page = evaluate(self.model, self.out, self.settings)
-        _print([card])
-        print(f"{page}: the report; quality.json beside it")
+        card, page = evaluate(self.model, self.out, self)
+        _print([card], page)
 
 
-class Compare(_EvaluationOptions):
+class Compare(_Evaluation):
     """Measure several runs or bundles by the same images, side by side."""
 
     models: CliPositionalArg[list[Path]] = Field(
@@ -67,12 +49,11 @@ class Compare(_EvaluationOptions):
 
     def cli_cmd(self) -> None:
         """Evaluate, and say where the report is."""
-        cards, page = compare(self.models, self.out, self.settings)
-        _print(cards)
-        print(f"{page}: the report; quality.json beside it")
+        cards, page = compare(self.models, self.out, self)
+        _print(cards, page)
 
 
-def _print(cards: list[Scorecard]) -> None:
+def _print(cards: list[Scorecard], page: Path) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("figure", no_wrap=True)
     table.add_column("better", no_wrap=True)
@@ -81,3 +62,4 @@ def _print(cards: list[Scorecard]) -> None:
     for figure, cells in rows(chain(*FIGURES.values()), [card.figures for card in cards]):
         table.add_row(figure.key, figure.better, *cells)
     Console().print(table)
+    print(f"{page}: the report; quality.json beside it")

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, Field
+
 from evaluation.features import Features, InceptionFeatures
 from evaluation.reference import IMAGES
 from evaluation.report import Column, write_report
@@ -17,8 +19,7 @@ from evaluation.scorecard import Evaluator, Scorecard
 from export.bundle import write_manifest
 from export.entry import Entry, read_entry
 from export.errors import ExportError
-from export.foreign import HELD_OUT
-from export.source import real_images
+from export.source import HELD_OUT, NO_DATA, real_images
 from training.data import ImageSet
 from training.errors import DataError
 from training.record import split_sha256
@@ -26,16 +27,19 @@ from training.sources import load
 from training.trainer import load_images
 
 
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How to evaluate. data, test: real images in the place of those that the model was trained on, and held out."""
+class EvaluationSettings(BaseModel, frozen=True):
+    """How to evaluate: options of the verbs that do."""
 
-    data: str | None = None
-    test: str | None = None
-    images: int = IMAGES
-    inception: Path | None = None
-    iwae_draws: int = 0
-    seed: int = 0
+    data: str | None = Field(None, description="real images to judge by; by default what the model was trained on")
+    test: str | None = Field(
+        None, description="images that the model has not seen; by default those held out of the training"
+    )
+    images: int = Field(IMAGES, ge=16, description="images to draw, and real ones to compare them with")
+    inception: Path | None = Field(
+        None, description="TorchScript file of Inception weights; the distance is then the FID"
+    )
+    iwae_draws: int = Field(0, ge=0, description="draws of the bound on log p(x), of runs only; 0 leaves it out")
+    seed: int = Field(0, ge=0, description="decides what is drawn")
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ def _reference_images(entry: Entry, settings: EvaluationSettings) -> ReferenceIm
         if settings.test is not None:
             held_out = _test_images(settings.test, entry)
     except DataError as error:
-        raise ExportError(f"quality is measured against real images; --data tells where they are: {error}") from error
+        raise ExportError(f"{NO_DATA}: {error}") from error
     if settings.test is not None:
         if held_out.shape != seen.shape:
             raise ExportError(f"test: {settings.test} has images of {held_out.shape}, {data} of {seen.shape}")

@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from evaluation.features import RandomFeatures
 from evaluation.outputs import STEPS
 from evaluation.reference import RealImages
-from evaluation.scorecard import SHEET, Evaluator, Scorecard
+from evaluation.scorecard import SAMPLES_SHOWN, Evaluator, Scorecard
 
 IMAGES = 400
 SEEN = 1_200
@@ -149,7 +149,7 @@ def test_without_labels_distances_are_by_the_random_features_alone(digits: tuple
 def test_an_extractor_that_is_given_takes_the_classifiers_place(digits: tuple[RealImages, RealImages]):
     given = RandomFeatures(1)
     given.name = "inception"
-    evaluator = Evaluator(*digits, extractor=given, images=IMAGES)
+    evaluator = Evaluator(*digits, features_override=given, images=IMAGES)
     figures = evaluator.score(Copier(digits[1].images)).figures
     assert figures["fid"] == pytest.approx(figures["frechet_random"])
     assert "fid_clf" not in figures
@@ -193,7 +193,7 @@ def test_a_class_without_images_is_not_missed(digits: tuple[RealImages, RealImag
 
 
 def test_pictures_are_samples_pairs_and_ways(perfect: Scorecard):
-    assert len(perfect.pictures.samples) == SHEET
+    assert len(perfect.pictures.samples) == SAMPLES_SHOWN
     assert perfect.pictures.originals is not None
     np.testing.assert_array_equal(perfect.pictures.originals, perfect.pictures.reconstructions)
     assert len(perfect.pictures.paths) % STEPS == 0

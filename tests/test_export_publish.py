@@ -18,6 +18,7 @@ from export.golden import GOLDEN_SEED, golden_inputs, noise_of
 from export.publish import Plan
 from export.sessions import Arrays, run, session
 from export.source import Source, from_run
+from export.variants import LOSSY, Lossy
 from export.verify import BATCH_SIZES
 from figment.v1.manifest_pb2 import Manifest, Measurement
 from training.errors import RunFolderError
@@ -147,7 +148,7 @@ def test_a_variant_that_draws_other_images_is_left_out(
         weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) + 8, bias))
         return copy
 
-    monkeypatch.setattr(publish, "to_int8", darker)
+    monkeypatch.setitem(LOSSY, "int8", Lossy(darker, "cpu"))
     published = publish.publish(vae, tmp_path, "m", INT8)
     (reason,) = published.left_out
     assert reason.startswith("generator.int8.onnx: Frechet distance (frechet_random) ")
