@@ -132,7 +132,7 @@ class ClassifierFeatures:
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
             rows = draw.integers(len(images), size=BATCH)
-            loss = functional.cross_entropy(network(_pixels(thumbnails[rows])), targets[rows])
+            loss = functional.cross_entropy(network(to_pixels(thumbnails[rows])), targets[rows])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -232,10 +232,10 @@ def _by_batch(
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != channels or not images.size:
         raise ValueError(f"images: got {images.dtype} {images.shape}, expected uint8 (N, H, W, {channels}) with N > 0")
     size = min(most, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
-    parts = [compute(_pixels(images[start : start + size])) for start in range(0, len(images), size)]
+    parts = [compute(to_pixels(images[start : start + size])) for start in range(0, len(images), size)]
     return torch.cat(parts).numpy()
 
 
-def _pixels(images: Images) -> Tensor:
-    """images: (N, H, W, C) uint8. Returns (N, C, H, W) float32 in [-1, 1], in NHWC order in memory."""
+def to_pixels(images: Images) -> Tensor:
+    """Images as networks see them: (N, H, W, C) uint8. Returns (N, C, H, W) float32 in [-1, 1], in NHWC order in memory."""
     return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).div_(127.5).sub_(1)

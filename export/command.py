@@ -20,9 +20,11 @@ from export.onnx_import.pixel_format import Layout, Range
 from export.publish import Plan, Published, make_and_publish
 from export.quality_gate import relative_change
 from export.source import Source, from_run
-from export.variants import Device, Variant, variants_for
+from export.variants import LOSSY, Device, Variant, variants_for
 from figment.v1.manifest_pb2 import Manifest
 from training.errors import RunFolderError
+
+WITH_TUNE = " and ".join(f"{variant} on {lossy.device}" for variant, lossy in LOSSY.items())
 
 
 @contextmanager
@@ -49,7 +51,7 @@ class _PublishOptions(BaseSettings):
     models: Path = Field(Path("models"), description="folder of models to publish into")
     tune: bool = Field(False, description="try the lossy variants of the device, measure the speed of every graph")
     variants: tuple[Variant, ...] | None = Field(
-        None, description="lossy variants to try: int8, fp16; by default none, with --tune int8 on cpu and fp16 on cuda"
+        None, description=f"lossy variants to try: {', '.join(LOSSY)}; by default none, with --tune {WITH_TUNE}"
     )
     device: Device = Field("cpu", description="what speed is measured on: cpu or cuda")
     evaluate: bool = Field(False, description="measure the quality of the images, for the manifest")

@@ -13,6 +13,7 @@ import onnx
 import torch
 from torch import Tensor
 
+from evaluation.features import to_pixels
 from evaluation.likelihood import iwae_bound
 from evaluation.model import Floats, Images, Labels
 from export.pixels import IMAGES
@@ -48,7 +49,7 @@ class TrainedModel:
     def encode(self, images: Images, labels: Labels) -> tuple[Floats, Floats]:
         """Returns mean and log-variance of q(z|x): (N, Z) each."""
         assert self._model.encoder is not None, "called only where there is an encoder"
-        mean, log_variance = self._model.encoder(_pixels(images), _tensor(labels))
+        mean, log_variance = self._model.encoder(to_pixels(images), _tensor(labels))
         return mean.numpy(), log_variance.numpy()
 
     def bound(self, images: Images, labels: Labels, draws: int, seed: int) -> npt.NDArray[np.float64] | None:
@@ -56,7 +57,7 @@ class TrainedModel:
         encoder = self._model.encoder
         if encoder is None or labels is not None:
             return None
-        return iwae_bound(encoder, self._model.log_likelihood, self._model.log_prior, _pixels(images), draws, seed)
+        return iwae_bound(encoder, self._model.log_likelihood, self._model.log_prior, to_pixels(images), draws, seed)
 
 
 class ServedModel:
@@ -94,10 +95,6 @@ class ServedModel:
         graph = self._sessions[role]
         takes_label = any(node.name == "label" for node in graph.get_inputs())
         return run(graph, inputs | ({"label": labels} if takes_label and labels is not None else {}))
-
-
-def _pixels(images: Images) -> Tensor:
-    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).div(127.5).sub(1)
 
 
 def _tensor(labels: Labels) -> Tensor | None:

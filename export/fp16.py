@@ -22,9 +22,7 @@ def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto | None:
     """
     if _has_fp16(graph):
         raise VariantRefused("parts of the graph are in fp16 already")
-    named = ir.serde.deserialize_model(graph)
-    NameFixPass()(named)  # by the names of nodes the converter knows which to leave
-    copy = ir.serde.serialize_model(named)
+    copy = _with_names(graph)
     nodes = list(copy.graph.node)
     layers = [place for place, node in enumerate(nodes) if node.op_type in LAYERS]
     if len(layers) < 2:
@@ -49,6 +47,13 @@ def _has_fp16(graph: onnx.ModelProto) -> bool:
         each.i for node in graph.graph.node if node.op_type == "Cast" for each in node.attribute if each.name == "to"
     )
     return half in casts or any(tensor.data_type == half for tensor in graph.graph.initializer)
+
+
+def _with_names(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """`graph` with a name of its own for each node: by their names the converter knows which to leave."""
+    model = ir.serde.deserialize_model(graph)
+    NameFixPass()(model)
+    return ir.serde.serialize_model(model)
 
 
 def _cast_once(graph: onnx.ModelProto) -> None:

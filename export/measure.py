@@ -90,15 +90,7 @@ def _measurements(setting: Setting) -> Iterable[dict[str, object]]:
     for previous, size in pairwise((0, *BATCH_SIZES)):
         if previous and free and (peak_bytes() - loaded_bytes) * size / previous > free:
             return  # there is no memory for so many rows
-        inputs: dict[str, npt.NDArray[np.generic]] = {}
-        for node in session.get_inputs():
-            shape = (size, *node.shape[1:])
-            if node.type == "tensor(float)":
-                inputs[node.name] = random.standard_normal(shape, np.float32)
-            elif node.type == "tensor(int64)":
-                inputs[node.name] = random.integers(0, max(setting.labels, 1), shape)
-            else:
-                inputs[node.name] = random.integers(0, 256, shape, np.uint8)
+        inputs = _random_inputs(session, size, setting.labels, random)
         session.run(None, inputs)
         runs_s: list[float] = []
         started_cpu_s, until_s = time.process_time(), time.perf_counter() + RUN_S
@@ -120,6 +112,22 @@ def _measurements(setting: Setting) -> Iterable[dict[str, object]]:
             "peak_memory_bytes": peak_bytes(),
             "runtime": onnxruntime.__version__,
         }
+
+
+def _random_inputs(
+    session: onnxruntime.InferenceSession, rows: int, labels: int, random: np.random.Generator
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Noise where a graph takes floats, labels where it takes int64, images where it takes bytes."""
+    inputs: dict[str, npt.NDArray[np.generic]] = {}
+    for node in session.get_inputs():
+        shape = (rows, *node.shape[1:])
+        if node.type == "tensor(float)":
+            inputs[node.name] = random.standard_normal(shape, np.float32)
+        elif node.type == "tensor(int64)":
+            inputs[node.name] = random.integers(0, max(labels, 1), shape)
+        else:
+            inputs[node.name] = random.integers(0, 256, shape, np.uint8)
+    return inputs
 
 
 def machine() -> str:

@@ -126,15 +126,11 @@ class _VersionWriter:
     def add_exact(self) -> None:
         """Verify and write every graph; each one's inputs are the outputs of those before it."""
         for role, graph in self._source.graphs.items():
-            file = f"{role}.onnx"
-            inputs = self._inputs(graph)
-            parity, outputs = verify(file, graph, inputs, partial(self._source.networks, role), is_exact=True)
+            outputs = self._add(role, FP32, graph)
             if role == "generator" and not np.array_equal(outputs[IMAGES], self._tensors.get(IMAGES, outputs[IMAGES])):
                 # Interpolate's ends would not be Generate's images.
                 raise ParityError("generator.onnx: gives other bytes than decoder.onnx after prior.onnx")
             self._tensors |= outputs
-            self._add(file, role, FP32, graph)
-            self._manifest.parity[file].CopyFrom(parity)
         for name, array in self._tensors.items():
             if name in {"noise", "label", IMAGES}:
                 self._golden["labels" if name == "label" else name] = array[:GOLDEN_IMAGES]
@@ -154,14 +150,14 @@ class _VersionWriter:
             graphs["generator"] = compose(exact["prior"], graphs[decoder])
         drift = gate.drift_of_samples(f"generator.{variant}.onnx", graphs["generator"])
         for role, graph in graphs.items():
-            outputs = self._add_lossy(variant, role, graph, drift)
+            outputs = self._add(role, variant, graph, drift)
         self._golden[f"images_{variant}"] = outputs[IMAGES][:GOLDEN_IMAGES]
         self._golden[f"tolerance_{variant}"] = np.float32(LOSSY_GREY_LEVELS)
         if "encoder" in exact:
             try:
                 encoder = self._converted(variant, "encoder", gate.encoder_inputs(CALIBRATION_IMAGES))
                 drift = gate.drift_of_reconstructions(f"encoder.{variant}.onnx", encoder, graphs[decoder])
-                self._add_lossy(variant, "encoder", encoder, drift)
+                self._add("encoder", variant, encoder, drift)
             except (VariantRefused, ParityError) as reason:
                 return [str(reason)]
         return []
@@ -201,23 +197,19 @@ class _VersionWriter:
             raise VariantRefused(f"{role}.{variant}.onnx: {role}.onnx has no layers that are worth it")
         return converted
 
-    def _add_lossy(self, variant: Variant, role: str, graph: onnx.ModelProto, drift: dict[str, Drift]) -> Arrays:
-        file = f"{role}.{variant}.onnx"
-        inputs = self._inputs(graph)
-        parity, outputs = verify(file, graph, inputs, partial(self._source.networks, role), is_exact=False)
-        for name, distances in drift.items():
+    def _add(self, role: str, variant: str, graph: onnx.ModelProto, drift: dict[str, Drift] | None = None) -> Arrays:
+        """Verify a graph and write it. Returns its outputs. Raises: ParityError."""
+        file = f"{role}.onnx" if variant == FP32 else f"{role}.{variant}.onnx"
+        inputs = {node.name: self._tensors[node.name] for node in graph.graph.input}
+        networks = partial(self._source.networks, role)
+        parity, outputs = verify(file, graph, inputs, networks, is_exact=variant == FP32)
+        for name, distances in (drift or {}).items():
             parity.drift[name].CopyFrom(distances)
-        self._add(file, role, variant, graph)
-        self._manifest.parity[file].CopyFrom(parity)
-        return outputs
-
-    def _inputs(self, graph: onnx.ModelProto) -> Arrays:
-        return {node.name: self._tensors[node.name] for node in graph.graph.input}
-
-    def _add(self, file: str, role: str, variant: str, graph: onnx.ModelProto) -> None:
         onnx.save(graph, self._folder / file)
         opset = next(each.version for each in graph.opset_import if not each.domain)
         self._manifest.graphs[file].CopyFrom(bundle.graph_entry(self._folder / file, role, variant, opset))
+        self._manifest.parity[file].CopyFrom(parity)
+        return outputs
 
     def _remove(self, file: str) -> None:
         graph = self._manifest.graphs[file]

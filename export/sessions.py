@@ -47,8 +47,8 @@ def session(graph: "onnx.ModelProto", *, is_optimised: bool = True) -> Session:
     return result
 
 
-def session_on(provider: str, graph: str | bytes, threads: int) -> onnxruntime.InferenceSession:
-    """`graph`, a path or its bytes, on an execution provider with so many CPU threads, which sleep where they wait.
+def session_on(provider: str, graph: str, threads: int) -> onnxruntime.InferenceSession:
+    """The graph in the file `graph` on an execution provider with so many CPU threads, which sleep where they wait.
 
     Where a provider is missing or cannot be started, onnxruntime warns at most, and runs the graph by another.
 

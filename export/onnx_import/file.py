@@ -33,16 +33,7 @@ def read(file: Path) -> onnx.ModelProto:
     """
     try:
         with file.open("rb") as opened:
-            head = opened.read(16)
-        if not head:
-            raise ImportRefused(f"{file} is empty")
-        for magic, kind in _KINDS.items():
-            if head.startswith(magic):
-                raise ImportRefused(f"{file} is no ONNX file, but {kind}")
-        if head[8:9] == b"{":
-            raise ImportRefused(
-                f"{file} is no ONNX file, but has weights alone, as safetensors: ONNX has the layers too"
-            )
+            _check_kind(file, opened.read(16))
         model = onnx.load(file)
     except ImportRefused:
         raise
@@ -62,6 +53,17 @@ def read(file: Path) -> onnx.ModelProto:
     if not inputs or not model.graph.output:
         raise ImportRefused(f"{file} has no {'outputs' if inputs else 'inputs'}: it is no graph that draws")
     return model
+
+
+def _check_kind(file: Path, head: bytes) -> None:
+    """Refuse files of other formats by their first bytes."""
+    if not head:
+        raise ImportRefused(f"{file} is empty")
+    for magic, kind in _KINDS.items():
+        if head.startswith(magic):
+            raise ImportRefused(f"{file} is no ONNX file, but {kind}")
+    if head[8:9] == b"{":
+        raise ImportRefused(f"{file} is no ONNX file, but has weights alone, as safetensors: ONNX has the layers too")
 
 
 def _check_versions(name: str, model: onnx.ModelProto) -> None:
