@@ -21,7 +21,7 @@ help:
 	@echo "make format   format and sort imports"
 	@echo "make protos   generate the stubs in core/figment/v1 from protos/"
 	@echo "make dashboards   make deploy/grafana/dashboards/ from deploy/grafana/*.py"
-	@echo "make docs     the table of settings in docs/operations.md"
+	@echo "make docs     the tables of settings and quality figures in docs/"
 	@echo "make clean    remove the environments, not the models"
 
 serve: models
@@ -64,7 +64,7 @@ check: $(VENV)/installed-dev $(VENV)-protos/installed
 	protos/generate.sh $(VENV)-protos/bin/python --check
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/python -m deploy.grafana.build --check
-	$(BIN)/python -m docs.settings --check
+	$(BIN)/python -m docs --check
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff check --fix .
@@ -77,7 +77,7 @@ dashboards: $(VENV)/installed-dev
 	$(BIN)/python -m deploy.grafana.build
 
 docs: $(VENV)/installed-dev
-	$(BIN)/python -m docs.settings
+	$(BIN)/python -m docs
 
 clean:
 	rm -rf $(VENV) $(VENV)-protos

@@ -1,35 +1,20 @@
-"""Write the table of settings in operations.md.
+"""The table of settings in operations.md.
 
-settings classes of the server -> JSON schema -> rows -> the part of the page between two marks
-
-python -m docs.settings            writes the page
-python -m docs.settings --check    writes nothing; status 1 and a message if the page is not what would be written
+settings classes of the server -> JSON schema -> rows
 """
 
-import argparse
 import json
-import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from server.settings import ServerSettings
 
-PAGE = Path(__file__).parent / "operations.md"
 
-MARKED = re.compile(r"(?<=<!-- settings -->\n).*?(?=<!-- end of settings -->\n)", re.DOTALL)
-
-
-def table() -> str:
-    """All settings of `figment serve` as a table in Markdown, surrounded by empty lines."""
+def rows() -> Iterator[tuple[str, ...]]:
+    """The head and all settings of `figment serve`."""
     schema = ServerSettings.model_json_schema()
-    rows = [("flag", "default", "allowed", "what"), ("---",) * 4, *_rows(schema, schema["$defs"], "--")]
-    return "\n" + "".join(f"| {' | '.join(row)} |\n" for row in rows) + "\n"
-
-
-def with_table(page: str) -> str:
-    """The page with the table that there is now."""
-    return MARKED.sub(lambda _: table(), page)
+    yield "flag", "default", "allowed", "what"
+    yield from _rows(schema, schema["$defs"], "--")
 
 
 def _rows(group: dict[str, Any], groups: dict[str, Any], prefix: str) -> Iterator[tuple[str, ...]]:
@@ -62,20 +47,3 @@ def _allowed(setting: dict[str, Any]) -> str:
     if least is not None and most is not None:
         return f"{least:g} to {most:g}"
     return "" if least is None else f"from {least:g}"
-
-
-def main() -> int:
-    """Write or check; the exit status."""
-    parser = argparse.ArgumentParser(description="Write the table of settings in docs/operations.md.")
-    parser.add_argument("--check", action="store_true", help="write nothing, say whether the page is stale")
-    page = PAGE.read_text()
-    if parser.parse_args().check:
-        if is_stale := with_table(page) != page:
-            print(f"stale: {PAGE.name}; run `make docs`")
-        return int(is_stale)
-    PAGE.write_text(with_table(page))
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

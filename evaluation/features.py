@@ -132,7 +132,7 @@ class ClassifierFeatures:
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
             rows = draw.integers(len(images), size=BATCH)
-            loss = functional.cross_entropy(network(_pixels(thumbnails[rows])), targets[rows])
+            loss = functional.cross_entropy(network(to_pixels(thumbnails[rows])), targets[rows])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -145,8 +145,8 @@ class ClassifierFeatures:
     def classes(self, images: Images) -> npt.NDArray[np.int64]:
         """The class that the classifier names for each of the images (N, H, W, C) uint8: (N,). Raises: ValueError."""
         logits = _by_batch(self._network, _thumbnails(images, self._channels), self._channels)
-        named: npt.NDArray[np.int64] = logits.argmax(1)
-        return named
+        classes: npt.NDArray[np.int64] = logits.argmax(1)
+        return classes
 
     def accuracy(self, images: Images, labels: npt.NDArray[np.int64]) -> float:
         """Share of the images (N, H, W, C) uint8 whose labels (N,) the classifier names."""
@@ -171,12 +171,12 @@ class InceptionFeatures:
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"inception: cannot read {file} as TorchScript: {_line(error, 0)}") from error
         try:
-            found = _by_batch(self._rows, np.zeros((2, 64, 64, 3), np.uint8), 3)
+            rows = _by_batch(self._rows, np.zeros((2, 64, 64, 3), np.uint8), 3)
         except (AttributeError, RuntimeError, TypeError, torch.jit.Error) as error:
             raise ValueError(f"inception: {file} takes no images: {_line(error, -1)}") from error
-        if found.ndim != 2 or len(found) != 2 or not np.issubdtype(found.dtype, np.floating):
-            raise ValueError(f"inception: {file} gave {found.dtype} {found.shape} for 2 images, expected floats (2, D)")
-        self.dim = found.shape[1]
+        if rows.ndim != 2 or len(rows) != 2 or not np.issubdtype(rows.dtype, np.floating):
+            raise ValueError(f"inception: {file} gave {rows.dtype} {rows.shape} for 2 images, expected floats (2, D)")
+        self.dim = rows.shape[1]
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
         """images: (N, H, W, 1 or 3) uint8. Returns (N, dim) float32. Raises: ValueError."""
@@ -232,10 +232,10 @@ def _by_batch(
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != channels or not images.size:
         raise ValueError(f"images: got {images.dtype} {images.shape}, expected uint8 (N, H, W, {channels}) with N > 0")
     size = min(most, max(1, BATCH_PIXELS // (images.shape[1] * images.shape[2])))
-    parts = [compute(_pixels(images[start : start + size])) for start in range(0, len(images), size)]
+    parts = [compute(to_pixels(images[start : start + size])) for start in range(0, len(images), size)]
     return torch.cat(parts).numpy()
 
 
-def _pixels(images: Images) -> Tensor:
-    """images: (N, H, W, C) uint8. Returns (N, C, H, W) float32 in [-1, 1], in NHWC order in memory."""
+def to_pixels(images: Images) -> Tensor:
+    """Images as networks see them: (N, H, W, C) uint8. Returns (N, C, H, W) float32 in [-1, 1], in NHWC order in memory."""
     return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).div_(127.5).sub_(1)

@@ -1,6 +1,6 @@
 """What a latent space is good for: how much of it is used, what it tells of the classes, and how evenly it draws.
 
-    posteriors -> active_units;   latents and labels -> probe_accuracy;   features along paths -> smoothness
+    posteriors -> active_units;   latents and labels -> probe_accuracy;   features along paths -> path_smoothness
 
 Knows arrays alone: who encoded or drew them is the caller's.
 """
@@ -27,13 +27,13 @@ Labels = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Smoothness:
-    """detour: length of a path by the distance of its ends, 1 where features go straight from one to the other.
-    jump: the largest step of a path by its mean step, 1 where all are equal. Both are medians over the paths.
+class PathSmoothness:
+    """arc_chord_ratio: length of a path by the distance of its ends, 1 where features go straight from one to the other.
+    largest_step_ratio: the largest step of a path by its mean step, 1 where all are equal. Medians over the paths.
     """
 
-    detour: float
-    jump: float
+    arc_chord_ratio: float
+    largest_step_ratio: float
 
 
 def active_units(mean: Floats, log_variance: Floats, share: float = 0.01) -> int:
@@ -75,11 +75,11 @@ def probe_accuracy(seen: Floats, seen_labels: Labels, held_out: Floats, held_out
         return float((probe.predict(held_out.astype(np.float64)) == held_out_labels).mean())
 
 
-def smoothness(frames: Floats) -> Smoothness:
+def path_smoothness(frames: Floats) -> PathSmoothness:
     """How evenly the features of frames (P, S, D), S steps along each of P paths, change.
 
-    A path along which nothing changes counts as straight and even; one that only returns to its start has an infinite
-    detour. Raises: ValueError, if there is no path or S is below 3.
+    A path along which nothing changes counts as straight and even; of one that only returns to its start the arc-chord
+    ratio is infinite. Raises: ValueError, if there is no path or S is below 3.
     """
     if frames.ndim != 3 or not frames.size or frames.shape[1] < 3:
         raise ValueError(f"frames: got an array of shape {frames.shape}, expected (P > 0, S > 2, D)")
@@ -87,8 +87,8 @@ def smoothness(frames: Floats) -> Smoothness:
     steps = np.linalg.norm(np.diff(path, axis=1), axis=2)
     lengths, ends = steps.sum(1), np.linalg.norm(path[:, -1] - path[:, 0], axis=1)
     moving = lengths > 0
-    detours, jumps = np.ones(len(path)), np.ones(len(path))
+    arc_chord, largest_step = np.ones(len(path)), np.ones(len(path))
     with np.errstate(divide="ignore"):
-        np.divide(lengths, ends, out=detours, where=moving)
-    np.divide(steps.max(1), steps.mean(1), out=jumps, where=moving)
-    return Smoothness(float(np.median(detours)), float(np.median(jumps)))
+        np.divide(lengths, ends, out=arc_chord, where=moving)
+    np.divide(steps.max(1), steps.mean(1), out=largest_step, where=moving)
+    return PathSmoothness(float(np.median(arc_chord)), float(np.median(largest_step)))

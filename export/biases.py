@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
-from export.sessions import Arrays, run, session, split
+from export.sessions import Arrays
+from export.tensors import tensors
 
 BATCH = 64
 
@@ -28,13 +29,13 @@ def correct_biases(quantised: onnx.ModelProto, exact: onnx.ModelProto, inputs: A
         for node in quantised.graph.node
         if node.op_type in {"Conv", "Gemm"} and len(node.input) == 3 and node.input[2] in dequantised
     }
-    wanted = _means(exact, list(biases), inputs)
+    exact_means = _means(exact, list(biases), inputs)
     for layers in _by_depth(exact, list(biases)):
         # The layers before are corrected by now, so that what is left is this one's.
-        got = _means(quantised, layers, inputs)
+        means = _means(quantised, layers, inputs)
         for layer in layers:
             bias, scale = (constants[name] for name in biases[layer].input[:2])
-            steps = np.rint((wanted[layer] - got[layer]) / numpy_helper.to_array(scale))
+            steps = np.rint((exact_means[layer] - means[layer]) / numpy_helper.to_array(scale))
             corrected = (numpy_helper.to_array(bias) + steps).astype(np.int32)
             bias.CopyFrom(numpy_helper.from_array(corrected, bias.name))
 
@@ -52,16 +53,9 @@ def _by_depth(graph: onnx.ModelProto, outputs: list[str]) -> list[list[str]]:
 
 def _means(graph: onnx.ModelProto, names: list[str], inputs: Arrays) -> dict[str, npt.NDArray[np.float64]]:
     """Mean of each channel, axis 1, of the tensors `names`."""
-    watched = onnx.ModelProto.FromString(graph.SerializeToString())
-    watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
-    )
-    watching = session(watched)
     sums: dict[str, npt.NDArray[np.float64]] = {}
-    for batch in split(inputs, BATCH):
-        seen = run(watching, batch)
-        for name in names:
-            values = seen[name]
+    for batch in tensors(graph, names, inputs, BATCH):
+        for name, values in batch.items():
             other = tuple(axis for axis in range(values.ndim) if axis != 1)
             sums[name] = sums.get(name, 0) + values.mean(other, np.float64) * len(values)
     rows = len(next(iter(inputs.values())))

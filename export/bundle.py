@@ -123,9 +123,7 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
     text = json_format.MessageToJson(
         manifest, preserving_proto_field_name=True, always_print_fields_with_no_presence=True, sort_keys=True
     )
-    temporary = folder / f".manifest.json{WRITING}"
-    temporary.write_text(text + "\n")
-    temporary.replace(folder / "manifest.json")
+    _replace(folder / "manifest.json", text + "\n")
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -154,9 +152,14 @@ def write_triton_config(manifest: Manifest, folder: Path) -> None:
         "output [\n" + images + "\n]\n"
         "dynamic_batching { }\n"
     )
-    temporary = folder / f".config.pbtxt{WRITING}"
+    _replace(folder / "config.pbtxt", text)
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write `text`, so that a reader sees the old file or the new one."""
+    temporary = file.with_name(f".{file.name}{WRITING}")
     temporary.write_text(text)
-    temporary.replace(folder / "config.pbtxt")
+    temporary.replace(file)
 
 
 def _tensor(name: str, data_type: str, dims: list[int]) -> str:

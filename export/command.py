@@ -13,15 +13,18 @@ from rich.console import Console
 from rich.table import Table
 
 from export.bundle import read_manifest, write_manifest
-from export.critic import change
 from export.errors import ExportError
-from export.foreign import from_onnx
 from export.measure import measure
-from export.pixel_evidence import Layout, Range
-from export.publish import VARIANTS, Device, Plan, Published, Variant, make_and_publish
+from export.onnx_import.generator import from_onnx
+from export.onnx_import.pixel_format import Layout, Range
+from export.publish import Plan, Published, make_and_publish
+from export.quality_gate import relative_change
 from export.source import Source, from_run
+from export.variants import LOSSY, Device, Variant, variants_for
 from figment.v1.manifest_pb2 import Manifest
 from training.errors import RunFolderError
+
+WITH_TUNE = " and ".join(f"{variant} on {lossy.device}" for variant, lossy in LOSSY.items())
 
 
 @contextmanager
@@ -40,7 +43,7 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Publishing(BaseSettings):
+class _PublishOptions(BaseSettings):
     """Options of verbs that publish a bundle."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (ExportError, RunFolderError)
@@ -48,7 +51,7 @@ class _Publishing(BaseSettings):
     models: Path = Field(Path("models"), description="folder of models to publish into")
     tune: bool = Field(False, description="try the lossy variants of the device, measure the speed of every graph")
     variants: tuple[Variant, ...] | None = Field(
-        None, description="lossy variants to try: int8, fp16; by default none, with --tune int8 on cpu and fp16 on cuda"
+        None, description=f"lossy variants to try: {', '.join(LOSSY)}; by default none, with --tune {WITH_TUNE}"
     )
     device: Device = Field("cpu", description="what speed is measured on: cpu or cuda")
     evaluate: bool = Field(False, description="measure the quality of the images, for the manifest")
@@ -56,11 +59,11 @@ class _Publishing(BaseSettings):
     @property
     def plan(self) -> Plan:
         """What is to be done beyond the exact graphs."""
-        chosen = self.variants if self.variants is not None else VARIANTS[self.device] if self.tune else ()
-        return Plan(chosen, self.tune, self.evaluate, self.device)
+        variants = self.variants if self.variants is not None else variants_for(self.device) if self.tune else ()
+        return Plan(variants, self.tune, self.evaluate, self.device)
 
 
-class Export(_Publishing):
+class Export(_PublishOptions):
     """Turn a finished run into verified ONNX and publish it as the next version of a model."""
 
     run: CliPositionalArg[Path] = Field(description="run folder that figment train wrote")
@@ -71,10 +74,10 @@ class Export(_Publishing):
         """Export, and say where the bundle is."""
         name = self.name or self.run.resolve().name
         with _ended_by_signals():
-            _tell(make_and_publish(lambda: from_run(self.run, self.data), self.models, name, self.plan))
+            _print_summary(make_and_publish(lambda: from_run(self.run, self.data), self.models, name, self.plan))
 
 
-class Import(_Publishing):
+class Import(_PublishOptions):
     """Take a generator that was trained elsewhere from its ONNX file and publish it as the next version of a model."""
 
     file: CliPositionalArg[Path] = Field(description="ONNX file: noise (N, Z) or (N, Z, 1, 1) [, label] -> images")
@@ -93,11 +96,11 @@ class Import(_Publishing):
 
         def make() -> Source:
             source = from_onnx(self.file, self.layout, self.range, self.labels, self.data)
-            print(source.found)
+            print(source.note)
             return source
 
         with _ended_by_signals():
-            _tell(make_and_publish(make, self.models, self.name or self.file.stem.lower(), self.plan))
+            _print_summary(make_and_publish(make, self.models, self.name or self.file.stem.lower(), self.plan))
 
 
 class Bench(BaseSettings):
@@ -113,22 +116,22 @@ class Bench(BaseSettings):
     def cli_cmd(self) -> None:
         """Measure and print a table."""
         manifest = read_manifest(self.version)
-        found = measure([self.version / file for file in manifest.graphs], self.device, len(manifest.labels))
-        _print_speed(found)
+        measured = measure([self.version / file for file in manifest.graphs], self.device, len(manifest.labels))
+        _print_speed(measured)
         if self.write:
-            kept = [old for old in manifest.measured if old.provider != found[0].provider]
+            others = [old for old in manifest.measured if old.provider != measured[0].provider]
             del manifest.measured[:]
-            manifest.measured.extend([*kept, *found])
+            manifest.measured.extend([*others, *measured])
             write_manifest(manifest, self.version)
 
 
-def _tell(published: Published) -> None:
+def _print_summary(published: Published) -> None:
     manifest: Manifest = published.manifest
     for reason in published.left_out:
         print(f"left out: {reason}")
     for file, parity in sorted(manifest.parity.items()):
         for name, drift in sorted(parity.drift.items()):
-            changed = change(drift.fp32, drift.variant)
+            changed = relative_change(drift.fp32, drift.variant)
             print(f"{file}: Frechet distance ({name}) {drift.variant:.4g}, exact {drift.fp32:.4g}: {changed}")
     for name, figure in sorted(manifest.quality.items()):
         print(f"{name}: {figure:.4g}")
@@ -139,20 +142,20 @@ def _tell(published: Published) -> None:
 
 def _print_speed(measured: Any) -> None:
     """A table; CPU us: of an image, MiB: the process's largest memory so far."""
-    here = measured[0]
+    first = measured[0]
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("graph", "threads", "batch", "images/s", "CPU us", "p50 ms", "p99 ms", "MiB"):
         table.add_column(column, justify="left" if column == "graph" else "right", no_wrap=True)
-    for found in sorted(measured, key=lambda found: (found.graph, found.threads, found.batch_size)):
+    for each in sorted(measured, key=lambda each: (each.graph, each.threads, each.batch_size)):
         table.add_row(
-            found.graph.removesuffix(".onnx"),
-            str(found.threads),
-            str(found.batch_size),
-            f"{found.images_per_s:.0f}",
-            f"{1e6 * found.cpu_s_per_image:.1f}",
-            f"{1e3 * found.latency_p50_s:.2f}",
-            f"{1e3 * found.latency_p99_s:.2f}",
-            f"{found.peak_memory_bytes / 2**20:.0f}",
+            each.graph.removesuffix(".onnx"),
+            str(each.threads),
+            str(each.batch_size),
+            f"{each.images_per_s:.0f}",
+            f"{1e6 * each.cpu_s_per_image:.1f}",
+            f"{1e3 * each.latency_p50_s:.2f}",
+            f"{1e3 * each.latency_p99_s:.2f}",
+            f"{each.peak_memory_bytes / 2**20:.0f}",
         )
-    print(f"{here.machine}, {here.provider}, onnxruntime {here.runtime}")
+    print(f"{first.machine}, {first.provider}, onnxruntime {first.runtime}")
     Console().print(table)

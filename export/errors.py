@@ -33,3 +33,9 @@ class ImportRefused(ExportError):
 
 class BundleError(ExportError):
     """A bundle cannot be written or read."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library says, without its files, colours and stacks."""
+    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return text.strip()[:300]

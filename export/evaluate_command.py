@@ -1,5 +1,6 @@
 """`figment evaluate`, `figment compare`: how good a model is, alone and beside others."""
 
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -9,36 +10,20 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from evaluation.report import GROUPS
-from evaluation.scorecard import IMAGES, Scorecard
+from evaluation.figures import FIGURES, rows
+from evaluation.scorecard import Scorecard
 from export.errors import ExportError
-from export.evaluation import Asked, compare, evaluate
+from export.evaluation import EvaluationSettings, compare, evaluate
 from training.errors import TrainingError
 
 
-class _Judging(BaseSettings):
-    """Options of verbs that judge."""
+class _Evaluation(EvaluationSettings, BaseSettings):
+    """What both verbs have in common."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (ExportError, TrainingError)
 
-    data: str | None = Field(None, description="real images to judge by; by default what the model was trained on")
-    test: str | None = Field(
-        None, description="images that the model has not seen; by default those held out of the training"
-    )
-    images: int = Field(IMAGES, ge=16, description="images to draw, and real ones to compare them with")
-    inception: Path | None = Field(
-        None, description="TorchScript file of Inception weights; the distance is then the FID"
-    )
-    iwae_draws: int = Field(0, ge=0, description="draws of the bound on log p(x), of runs only; 0 leaves it out")
-    seed: int = Field(0, ge=0, description="decides what is drawn")
 
-    @property
-    def asked(self) -> Asked:
-        """How to judge."""
-        return Asked(self.data, self.test, self.images, self.inception, self.iwae_draws, self.seed)
-
-
-class Evaluate(_Judging):
+class Evaluate(_Evaluation):
     """Measure the images of a finished run, or of a bundle as it is served."""
 
     model: CliPositionalArg[Path] = Field(
@@ -49,13 +34,12 @@ class Evaluate(_Judging):
     )
 
     def cli_cmd(self) -> None:
-        """Judge, and say where the report is."""
-        card, page = evaluate(self.model, self.out, self.asked)
-        _print([card])
-        print(f"{page}: the report; quality.json beside it")
+        """Evaluate, and say where the report is."""
+        card, page = evaluate(self.model, self.out, self)
+        _print([card], page)
 
 
-class Compare(_Judging):
+class Compare(_Evaluation):
     """Measure several runs or bundles by the same images, side by side."""
 
     models: CliPositionalArg[list[Path]] = Field(
@@ -64,22 +48,18 @@ class Compare(_Judging):
     out: Path = Field(Path("comparison"), description="folder to write into")
 
     def cli_cmd(self) -> None:
-        """Judge, and say where the report is."""
-        cards, page = compare(self.models, self.out, self.asked)
-        _print(cards)
-        print(f"{page}: the report; quality.json beside it")
+        """Evaluate, and say where the report is."""
+        cards, page = compare(self.models, self.out, self)
+        _print(cards, page)
 
 
-def _print(cards: list[Scorecard]) -> None:
+def _print(cards: list[Scorecard], page: Path) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("figure", no_wrap=True)
     table.add_column("better", no_wrap=True)
     for card in cards:
         table.add_column(card.name, justify="right")
-    for rows in GROUPS.values():
-        for row in rows:
-            figures = [card.figures.get(row.key) for card in cards]
-            if any(figure is not None for figure in figures):
-                cells = ["-" if figure is None else f"{figure:.{row.digits}f}" for figure in figures]
-                table.add_row(row.key, row.better, *cells)
+    for figure, cells in rows(chain(*FIGURES.values()), [card.figures for card in cards]):
+        table.add_row(figure.key, figure.better, *cells)
     Console().print(table)
+    print(f"{page}: the report; quality.json beside it")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 GOLDEN_SEED = 20260101
-"""Seed of the images that every bundle carries as proof."""
+"""Seed of the golden images in every bundle, which a server draws again to check itself."""
 
 
 def noise_of(seed: int, index: int, noise_dim: int, labels: int) -> tuple[npt.NDArray[np.float32], int | None]:

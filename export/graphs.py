@@ -44,23 +44,23 @@ class Role:
         with torch.inference_mode():
             values = self.module(*(torch.from_numpy(inputs[name]) for name in self.inputs))
         values = values if isinstance(values, tuple) else (values,)
-        found = {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
+        arrays = {name: value.numpy() for name, value in zip(self.outputs, values, strict=True)}
         if self.pixels:
-            found[IMAGES] = self.pixels.grey_levels(found[IMAGES])
-        return found
+            arrays[IMAGES] = self.pixels.grey_levels(arrays[IMAGES])
+        return arrays
 
 
 def roles(model: Model) -> list[Role]:
     """The roles that a bundle of `model` has; without a mixture prior the generator is the decoder too."""
     label = ("label",) if model.label_names else ()
-    drawn = Pixels()
-    found = [Role("generator", _Drawing(model), ("noise", *label), (IMAGES,), drawn)]
+    pixels = Pixels()
+    cut = [Role("generator", _Sampler(model), ("noise", *label), (IMAGES,), pixels)]
     if model.prior:
-        found.append(Role("prior", model.prior, ("noise",), ("latent",)))
-        found.append(Role("decoder", model.generator, ("latent", *label), (IMAGES,), drawn))
+        cut.append(Role("prior", model.prior, ("noise",), ("latent",)))
+        cut.append(Role("decoder", model.generator, ("latent", *label), (IMAGES,), pixels))
     if model.encoder:
-        found.append(Role("encoder", _Reading(model.encoder), (IMAGES, *label), ("mean", "log_variance")))
-    return found
+        cut.append(Role("encoder", _ImageEncoder(model.encoder), (IMAGES, *label), ("mean", "log_variance")))
+    return cut
 
 
 def to_onnx(role: Role, example: dict[str, Tensor]) -> ir.Model:
@@ -109,8 +109,8 @@ def to_proto(model: ir.Model) -> onnx.ModelProto:
     return proto
 
 
-class _Drawing(nn.Module):
-    """noise [, label] -> pixels (N, C, H, W) float32."""
+class _Sampler(nn.Module):
+    """The generator role: noise [, label] -> pixels (N, C, H, W) float32."""
 
     def __init__(self, model: Model) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ class _Drawing(nn.Module):
         return pixels
 
 
-class _Reading(nn.Module):
+class _ImageEncoder(nn.Module):
     """images (N, H, W, C) uint8 [, label] -> mean, log_variance (N, Z) float32."""
 
     def __init__(self, encoder: nn.Module) -> None:
@@ -135,8 +135,8 @@ class _Reading(nn.Module):
         return mean, log_variance
 
 
-def after(prior: onnx.ModelProto, decoder: onnx.ModelProto) -> onnx.ModelProto:
-    """The decoder after the prior: noise [, label] -> images.
+def compose(prior: onnx.ModelProto, decoder: onnx.ModelProto) -> onnx.ModelProto:
+    """The decoder after the prior as one graph: noise [, label] -> images.
 
     Raises: ExportError, if the two do not fit together.
     """

@@ -17,7 +17,8 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from export.biases import correct_biases
-from export.sessions import Arrays, run, session, split
+from export.sessions import Arrays, split
+from export.tensors import tensors
 
 WEIGHTED = frozenset({"Conv", "Gemm"})
 ACTIVATIONS = frozenset({"LeakyRelu", "Relu"})
@@ -40,11 +41,11 @@ def to_int8(exact: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto | None:
     graph = onnx.ModelProto.FromString(exact.SerializeToString())  # The tool changes what it is given.
     nodes = graph.graph.node
     users = {name: [node for node in nodes if name in node.input] for node in nodes for name in node.output}
-    chosen = [node for node in _heavy(graph) if all(_takes_int8(user) for user in users[node.output[0]])]
-    if not chosen:
+    layers = [node for node in _heavy(graph) if all(_takes_int8(user) for user in users[node.output[0]])]
+    if not layers:
         return None
-    given = {name for node in chosen for name in node.output}
-    activations = [node for node in nodes if node.op_type in ACTIVATIONS and node.input[0] in given]
+    outputs = {name for node in layers for name in node.output}
+    activations = [node for node in nodes if node.op_type in ACTIVATIONS and node.input[0] in outputs]
     layout = [node for node in nodes if node.op_type in LAYOUT]
     # The tool warns of graphs that its own preparation has not been over; this one is optimised and has its shapes.
     onnx.helper.set_model_props(graph, {"onnx.quant.pre_process": "onnxruntime.quant"})
@@ -58,8 +59,8 @@ def to_int8(exact: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto | None:
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            nodes_to_quantize=[node.name for node in (*chosen, *activations, *layout)],
-            extra_options={"TensorQuantOverrides": _shared_ranges(graph, inputs) | _weight_ranges(graph, chosen)},
+            nodes_to_quantize=[node.name for node in (*layers, *activations, *layout)],
+            extra_options={"TensorQuantOverrides": _shared_ranges(graph, inputs) | _weight_ranges(graph, layers)},
         )
         quantised = onnx.load(path)
     del quantised.metadata_props[:]
@@ -112,12 +113,12 @@ def _shared_ranges(graph: onnx.ModelProto, inputs: Arrays) -> Ranges:
     together = [names for names in groups.values() if len(names) > 1]
     sources = {node.output[0] for node in graph.graph.node if node.op_type not in LAYOUT}
     watched = [name for names in together for name in names if name in sources]
-    seen = _ranges(graph, watched, inputs)
+    measured = _ranges(graph, watched, inputs)
     ranges: Ranges = {}
     for names in together:
-        known = [seen[name] for name in names if name in seen]
-        if known:
-            low, high = min(low for low, _ in known), max(high for _, high in known)
+        limits = [measured[name] for name in names if name in measured]
+        if limits:
+            low, high = min(low for low, _ in limits), max(high for _, high in limits)
             ranges |= {name: [{"rmin": np.float32(low), "rmax": np.float32(high)}] for name in names}
     for node in graph.graph.node:
         if node.op_type == "QuantizeLinear":
@@ -148,19 +149,13 @@ def _weight_ranges(graph: onnx.ModelProto, layers: list[onnx.NodeProto]) -> Rang
 
 def _ranges(graph: onnx.ModelProto, names: list[str], inputs: Arrays) -> dict[str, tuple[float, float]]:
     """Smallest and largest value of each floating-point tensor among `names`."""
-    watched = onnx.ModelProto.FromString(graph.SerializeToString())
     kinds = {value.name: value.type.tensor_type.elem_type for value in graph.graph.value_info}
     names = [name for name in names if kinds.get(name) == onnx.TensorProto.FLOAT]
-    watched.graph.output.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
-    )
-    watching = session(watched)
     ranges: dict[str, tuple[float, float]] = {}
-    for batch in split(inputs, CALIBRATION_BATCH):
-        seen = run(watching, batch)
-        for name in names:
+    for batch in tensors(graph, names, inputs, CALIBRATION_BATCH):
+        for name, values in batch.items():
             low, high = ranges.get(name, (0.0, 0.0))
-            ranges[name] = min(low, float(seen[name].min())), max(high, float(seen[name].max()))
+            ranges[name] = min(low, float(values.min())), max(high, float(values.max()))
     return ranges
 
 

@@ -9,7 +9,6 @@ never faster: of two rounds the better counts. Run as `python -m export.measure 
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ import onnxruntime
 
 from export.errors import MeasurementError
 from export.memory import free_bytes, peak_bytes
+from export.sessions import PROVIDERS, session_on
 from figment.machine import usable_cpus
 from figment.v1.manifest_pb2 import Measurement
 
@@ -31,8 +31,6 @@ BATCH_SIZES = (1, 4, 16, 64)
 ROUNDS = 2
 RUN_S = 0.25
 """Seconds for which each batch size is run in a round."""
-
-PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,14 @@ def measure(files: Sequence[Path], device: str, labels: int) -> list[Measurement
     best: dict[tuple[str, int, int], Measurement] = {}
     for _ in range(ROUNDS):
         for setting in settings:
-            for found in _in_a_process(setting):
-                key = found.graph, found.threads, found.batch_size
-                if key not in best or found.images_per_s > best[key].images_per_s:
-                    best[key] = found
+            for measurement in _in_a_process(setting):
+                key = measurement.graph, measurement.threads, measurement.batch_size
+                if key not in best or measurement.images_per_s > best[key].images_per_s:
+                    best[key] = measurement
     return list(best.values())
 
 
-def require(device: str, file: Path, labels: int) -> None:
+def require_device(device: str, file: Path, labels: int) -> None:
     """Run `file` on `device` once, before the work whose end it is to measure there.
 
     Raises: MeasurementError, if it cannot be run so.
@@ -72,41 +70,28 @@ def require(device: str, file: Path, labels: int) -> None:
 
 def images_per_s(measured: Iterable[Measurement], file: str) -> float:
     """The best rate of `file`, whatever its batch size and threads; 0 where it was not measured."""
-    return max((found.images_per_s for found in measured if found.graph == file), default=0.0)
+    return max((each.images_per_s for each in measured if each.graph == file), default=0.0)
 
 
 def _in_a_process(setting: Setting) -> list[Measurement]:
     # Modules come from where this process has them, and not first from the folder that it is run in.
     command = [sys.executable, "-P", "-m", "export.measure", json.dumps(asdict(setting))]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
-    if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if process.returncode:
+        reason = process.stderr.strip().splitlines()[-1:] or ["no reason given"]
         raise MeasurementError(f"{Path(setting.graph).name}: cannot be measured with {setting.provider}: {reason[0]}")
-    return [Measurement(**found) for found in json.loads(done.stdout)]
+    return [Measurement(**each) for each in json.loads(process.stdout)]
 
 
-def _measure_here(setting: Setting) -> Iterable[dict[str, object]]:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = setting.threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = _session(setting.graph, options, setting.provider)
+def _measurements(setting: Setting) -> Iterable[dict[str, object]]:
+    session = session_on(setting.provider, setting.graph, setting.threads)
     random = np.random.default_rng(0)
-    loaded_bytes, free = _peak_memory_bytes(), free_bytes()
+    loaded_bytes, free = peak_bytes(), free_bytes()
     for previous, size in pairwise((0, *BATCH_SIZES)):
-        if previous and free and (_peak_memory_bytes() - loaded_bytes) * size / previous > free:
+        if previous and free and (peak_bytes() - loaded_bytes) * size / previous > free:
             return  # there is no memory for so many rows
-        inputs: dict[str, npt.NDArray[np.generic]] = {}
-        for node in session.get_inputs():
-            shape = (size, *node.shape[1:])
-            if node.type == "tensor(float)":
-                inputs[node.name] = random.standard_normal(shape, np.float32)
-            elif node.type == "tensor(int64)":
-                inputs[node.name] = random.integers(0, max(setting.labels, 1), shape)
-            else:
-                inputs[node.name] = random.integers(0, 256, shape, np.uint8)
+        inputs = _random_inputs(session, size, setting.labels, random)
         session.run(None, inputs)
         runs_s: list[float] = []
         started_cpu_s, until_s = time.process_time(), time.perf_counter() + RUN_S
@@ -125,34 +110,25 @@ def _measure_here(setting: Setting) -> Iterable[dict[str, object]]:
             "cpu_s_per_image": cpu_s / len(runs_s) / size,
             "latency_p50_s": float(np.median(runs_s)),
             "latency_p99_s": float(np.quantile(runs_s, 0.99)),
-            "peak_memory_bytes": _peak_memory_bytes(),
+            "peak_memory_bytes": peak_bytes(),
             "runtime": onnxruntime.__version__,
         }
 
 
-def _session(graph: str | bytes, options: onnxruntime.SessionOptions, provider: str) -> onnxruntime.InferenceSession:
-    """Where a provider is missing or cannot be started, onnxruntime warns at most, and runs the graph by another.
-
-    Raises: MeasurementError, if it would.
-    """
-    available = onnxruntime.get_available_providers()
-    if provider not in available:
-        raise MeasurementError(f"{provider} was asked for; this onnxruntime has {', '.join(available)}")
-    if provider != PROVIDERS["cpu"] and hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()
-    session = onnxruntime.InferenceSession(graph, options, providers=[provider])
-    if (ran := session.get_providers()[0]) != provider:
-        raise MeasurementError(
-            f"{provider} was asked for, but onnxruntime finds no GPU or not the libraries that it needs, and runs {ran}"
-        )
-    return session
-
-
-def _peak_memory_bytes() -> int:
-    """Largest resident memory of this process."""
-    return peak_bytes() or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+def _random_inputs(
+    session: onnxruntime.InferenceSession, rows: int, labels: int, random: np.random.Generator
+) -> dict[str, npt.NDArray[np.generic]]:
+    """Noise where a graph takes floats, labels where it takes int64, images where it takes bytes."""
+    inputs: dict[str, npt.NDArray[np.generic]] = {}
+    for node in session.get_inputs():
+        shape = (rows, *node.shape[1:])
+        if node.type == "tensor(float)":
+            inputs[node.name] = random.standard_normal(shape, np.float32)
+        elif node.type == "tensor(int64)":
+            inputs[node.name] = random.integers(0, max(labels, 1), shape)
+        else:
+            inputs[node.name] = random.integers(0, 256, shape, np.uint8)
+    return inputs
 
 
 def machine() -> str:
@@ -169,6 +145,6 @@ def machine() -> str:
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(list(_measure_here(Setting(**json.loads(sys.argv[1]))))))
+        print(json.dumps(list(_measurements(Setting(**json.loads(sys.argv[1]))))))
     except MeasurementError as error:
         raise SystemExit(str(error)) from None

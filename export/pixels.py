@@ -33,12 +33,12 @@ class Pixels:
 
     @property
     def scale(self) -> float:
-        """Grey levels of a step of one."""
+        """Grey levels between two values that are one apart."""
         return 255 / (self.white - self.black)
 
     @property
     def offset(self) -> float:
-        """The grey level of zero."""
+        """The grey level that the value zero stands for."""
         return -self.black * self.scale
 
     def grey_levels(self, pixels: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:

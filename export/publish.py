@@ -1,6 +1,6 @@
 """From a source to a published bundle.
 
-    Source -> exact graphs, verified -> lossy variants, verified and judged -> speed -> manifest, sheet -> one rename
+    Source -> exact graphs, verified -> lossy variants, verified and compared -> speed -> manifest, samples -> one rename
 
 Nothing is published unless every exact graph passes its check. A lossy variant that fails its own, draws images of another
 quality or is no faster here is left out, and the reason told.
@@ -10,32 +10,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
 
 from export import bundle
-from export.critic import Critic
 from export.errors import ParityError, VariantRefused
-from export.fp16 import to_fp16
 from export.golden import GOLDEN_SEED, golden_inputs
-from export.graphs import after
-from export.int8 import to_int8
-from export.measure import images_per_s, measure, require
+from export.graphs import compose
+from export.measure import images_per_s, measure, require_device
 from export.pixels import IMAGES
+from export.quality_gate import QualityGate
 from export.sessions import Arrays, run, session
 from export.source import Source
+from export.variants import LOSSY, Device, Variant
 from export.verify import BATCH_SIZES, GREY_LEVELS, verify
 from figment.bundles import FORMAT
 from figment.images import Images
 from figment.v1.manifest_pb2 import Drift, Manifest
-
-Variant = Literal["int8", "fp16"]
-Device = Literal["cpu", "cuda"]
-
-VARIANTS: dict[Device, tuple[Variant, ...]] = {"cpu": ("int8",), "cuda": ("fp16",)}
-"""The lossy variants that may pay, by device."""
 
 FP32 = "fp32"
 
@@ -101,54 +94,50 @@ def _next_version(source: Source, model: Path, plan: Plan) -> Published:
         manifest = Manifest(format=FORMAT)
         manifest.MergeFrom(source.facts)
         manifest.name, manifest.version = model.name, version
-        critic = Critic(source)
-        writing = _Writing(source, folder, manifest)
-        writing.add_exact()
+        gate = QualityGate(source)
+        writer = _VersionWriter(source, folder, manifest)
+        writer.add_exact()
         if plan.device != "cpu" and (plan.measure or plan.variants):
-            require(plan.device, folder / "generator.onnx", len(manifest.labels))
+            require_device(plan.device, folder / "generator.onnx", len(manifest.labels))
         for variant in plan.variants:
             try:
-                left_out += writing.add_variant(variant, critic)
+                left_out += writer.add_variant(variant, gate)
             except (VariantRefused, ParityError) as reason:
                 left_out.append(str(reason))
         if plan.measure or plan.variants:
-            left_out += writing.measure(plan.device)
+            left_out += writer.measure(plan.device)
         if plan.evaluate:
-            manifest.quality.update(critic.quality())
-            manifest.judged_by = critic.judged_by
-        writing.finish()
+            manifest.quality.update(gate.quality())
+            manifest.judged_by = gate.judged_by
+        writer.finish()
     return Published(model / version, manifest, left_out)
 
 
-class _Writing:
-    """One version while it is being written."""
+class _VersionWriter:
+    """Writes one version: its graphs, and what is known of them by then."""
 
     def __init__(self, source: Source, folder: Path, manifest: Manifest) -> None:
         self._source = source
         self._folder = folder
         self._manifest = manifest
         self._labels = len(manifest.labels)
-        self._known: Arrays = golden_inputs(max(BATCH_SIZES), manifest.noise_dim, self._labels)
+        self._tensors: Arrays = golden_inputs(max(BATCH_SIZES), manifest.noise_dim, self._labels)
         self._golden: dict[str, Any] = {"tolerance": np.float32(GREY_LEVELS)}
 
     def add_exact(self) -> None:
-        """Verify and write every graph; each one's inputs are known from those before it."""
+        """Verify and write every graph; each one's inputs are the outputs of those before it."""
         for role, graph in self._source.graphs.items():
-            file = f"{role}.onnx"
-            inputs = self._inputs(graph)
-            parity, outputs = verify(file, graph, inputs, partial(self._source.networks, role), is_exact=True)
-            if role == "generator" and not np.array_equal(outputs[IMAGES], self._known.get(IMAGES, outputs[IMAGES])):
+            outputs = self._add(role, FP32, graph)
+            if role == "generator" and not np.array_equal(outputs[IMAGES], self._tensors.get(IMAGES, outputs[IMAGES])):
                 # Interpolate's ends would not be Generate's images.
                 raise ParityError("generator.onnx: gives other bytes than decoder.onnx after prior.onnx")
-            self._known |= outputs
-            self._add(file, role, FP32, graph)
-            self._manifest.parity[file].CopyFrom(parity)
-        for name, array in self._known.items():
+            self._tensors |= outputs
+        for name, array in self._tensors.items():
             if name in {"noise", "label", IMAGES}:
                 self._golden["labels" if name == "label" else name] = array[:GOLDEN_IMAGES]
 
-    def add_variant(self, variant: Variant, critic: Critic) -> list[str]:
-        """Make, verify and judge a lossy variant of the graphs, and write it; why it has no encoder, if it should.
+    def add_variant(self, variant: Variant, gate: QualityGate) -> list[str]:
+        """Convert the graphs, let them pass the gate, verify and write them; returns why there is no encoder, if there should be.
 
         Raises: VariantRefused, if it draws worse images than it may.
         """
@@ -157,19 +146,19 @@ class _Writing:
         inputs = golden_inputs(CALIBRATION_IMAGES, self._manifest.noise_dim, self._labels, CALIBRATION_SEED)
         if "prior" in exact:
             inputs |= run(session(exact["prior"]), {"noise": inputs["noise"]})
-        graphs = {decoder: self._made(variant, decoder, inputs)}
+        graphs = {decoder: self._converted(variant, decoder, inputs)}
         if "prior" in exact:
-            graphs["generator"] = after(exact["prior"], graphs[decoder])
-        drift = critic.drift_of_drawing(f"generator.{variant}.onnx", graphs["generator"])
+            graphs["generator"] = compose(exact["prior"], graphs[decoder])
+        drift = gate.drift_of_samples(f"generator.{variant}.onnx", graphs["generator"])
         for role, graph in graphs.items():
-            outputs = self._add_lossy(variant, role, graph, drift)
+            outputs = self._add(role, variant, graph, drift)
         self._golden[f"images_{variant}"] = outputs[IMAGES][:GOLDEN_IMAGES]
         self._golden[f"tolerance_{variant}"] = np.float32(LOSSY_GREY_LEVELS)
         if "encoder" in exact:
             try:
-                encoder = self._made(variant, "encoder", critic.encoder_inputs(CALIBRATION_IMAGES))
-                drift = critic.drift_of_rebuilding(f"encoder.{variant}.onnx", encoder, graphs[decoder])
-                self._add_lossy(variant, "encoder", encoder, drift)
+                encoder = self._converted(variant, "encoder", gate.encoder_inputs(CALIBRATION_IMAGES))
+                drift = gate.drift_of_reconstructions(f"encoder.{variant}.onnx", encoder, graphs[decoder])
+                self._add("encoder", variant, encoder, drift)
             except (VariantRefused, ParityError) as reason:
                 return [str(reason)]
         return []
@@ -177,10 +166,10 @@ class _Writing:
     def measure(self, device: Device) -> list[str]:
         """Measure every graph, and take out variants that are no faster than the exact graph; says which."""
         kinds = {file: (graph.role, graph.variant) for file, graph in self._manifest.graphs.items()}
-        found = measure([self._folder / file for file in kinds], device, self._labels)
+        measured = measure([self._folder / file for file in kinds], device, self._labels)
         slow: list[str] = []
         for file, (role, variant) in kinds.items():
-            rate, exact = images_per_s(found, file), images_per_s(found, f"{role}.onnx")
+            rate, exact = images_per_s(measured, file), images_per_s(measured, f"{role}.onnx")
             if variant != FP32 and role in {"generator", "encoder"} and rate <= exact:
                 slow.append(
                     f"{file}: {rate:.0f} images/s on {device}, the fp32 graph makes {exact:.0f}: not worth its loss"
@@ -191,41 +180,37 @@ class _Writing:
                 )
                 for each in removed & set(self._manifest.graphs):
                     self._remove(each)
-        self._manifest.measured.extend(each for each in found if each.graph in self._manifest.graphs)
+        self._manifest.measured.extend(each for each in measured if each.graph in self._manifest.graphs)
         return slow
 
     def finish(self) -> None:
-        """Write what is not a graph."""
+        """Write golden.npz, samples.png and manifest.json."""
         np.savez(self._folder / "golden.npz", **self._golden)
-        Images(self._known[IMAGES]).save(self._folder / "samples.png")
+        Images(self._tensors[IMAGES]).save(self._folder / "samples.png")
         bundle.write_manifest(self._manifest, self._folder)
 
-    def _made(self, variant: Variant, role: str, inputs: Arrays) -> onnx.ModelProto:
+    def _converted(self, variant: Variant, role: str, inputs: Arrays) -> onnx.ModelProto:
         graph = self._source.graphs[role]
         names = {node.name for node in graph.graph.input}
         own = {name: array for name, array in inputs.items() if name in names}
-        made = to_int8(graph, own) if variant == "int8" else to_fp16(graph)
-        if made is None:
+        converted = LOSSY[variant].convert(graph, own)
+        if converted is None:
             raise VariantRefused(f"{role}.{variant}.onnx: {role}.onnx has no layers that are worth it")
-        return made
+        return converted
 
-    def _add_lossy(self, variant: Variant, role: str, graph: onnx.ModelProto, drift: dict[str, Drift]) -> Arrays:
-        file = f"{role}.{variant}.onnx"
-        inputs = self._inputs(graph)
-        parity, outputs = verify(file, graph, inputs, partial(self._source.networks, role), is_exact=False)
-        for name, seen in drift.items():
-            parity.drift[name].CopyFrom(seen)
-        self._add(file, role, variant, graph)
-        self._manifest.parity[file].CopyFrom(parity)
-        return outputs
-
-    def _inputs(self, graph: onnx.ModelProto) -> Arrays:
-        return {node.name: self._known[node.name] for node in graph.graph.input}
-
-    def _add(self, file: str, role: str, variant: str, graph: onnx.ModelProto) -> None:
+    def _add(self, role: str, variant: str, graph: onnx.ModelProto, drift: dict[str, Drift] | None = None) -> Arrays:
+        """Verify a graph and write it. Returns its outputs. Raises: ParityError."""
+        file = f"{role}.onnx" if variant == FP32 else f"{role}.{variant}.onnx"
+        inputs = {node.name: self._tensors[node.name] for node in graph.graph.input}
+        networks = partial(self._source.networks, role)
+        parity, outputs = verify(file, graph, inputs, networks, is_exact=variant == FP32)
+        for name, distances in (drift or {}).items():
+            parity.drift[name].CopyFrom(distances)
         onnx.save(graph, self._folder / file)
         opset = next(each.version for each in graph.opset_import if not each.domain)
         self._manifest.graphs[file].CopyFrom(bundle.graph_entry(self._folder / file, role, variant, opset))
+        self._manifest.parity[file].CopyFrom(parity)
+        return outputs
 
     def _remove(self, file: str) -> None:
         graph = self._manifest.graphs[file]

@@ -2,24 +2,30 @@
 
     graph -> session() -> Session, which knows its rows -> run() -> outputs by name
 
-What a row needs is measured: one row is run, and the process has grown by that much, as onnxruntime keeps what it has used.
+All sessions of the export are made here, those on other devices too. What a row needs is measured: one row is run, and the
+process has grown by that much, as onnxruntime keeps what it has used.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 
+from export.errors import MeasurementError
 from export.memory import free_bytes, resident_bytes
+
+if TYPE_CHECKING:
+    import onnx  # not at run time: the memory of a process that measures is the graph's
 
 Arrays = dict[str, npt.NDArray[Any]]
 
 MOST_ROWS = 1024
 PART_OF_FREE = 0.1
 """Of the memory that is free, what the rows of a run may need; onnxruntime takes up to twice as much, in powers of two."""
+
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 _TYPES = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(uint8)": np.uint8}
 
@@ -30,20 +36,50 @@ class Session(onnxruntime.InferenceSession):  # type: ignore[misc]
     rows = MOST_ROWS
 
 
-def session(graph: onnx.ModelProto, *, is_optimised: bool = True) -> Session:
+def session(graph: "onnx.ModelProto", *, is_optimised: bool = True) -> Session:
     """`graph` on the CPU; without its optimisations onnxruntime runs the nodes as they stand."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong comes as an exception too
+    options = _options(4)  # what is wrong comes as an exception too
     if not is_optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # Its fallback would print what is wrong, and try the same again.
-    made = Session(graph.SerializeToString(), options, providers=["CPUExecutionProvider"], enable_fallback=0)
-    made.rows = _affordable_rows(made)
-    return made
+    result = Session(graph.SerializeToString(), options, providers=[PROVIDERS["cpu"]], enable_fallback=0)
+    result.rows = _affordable_rows(result)
+    return result
+
+
+def session_on(provider: str, graph: str, threads: int) -> onnxruntime.InferenceSession:
+    """The graph in the file `graph` on an execution provider with so many CPU threads, which sleep where they wait.
+
+    Where a provider is missing or cannot be started, onnxruntime warns at most, and runs the graph by another.
+
+    Raises: MeasurementError, if it would.
+    """
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
+        raise MeasurementError(f"{provider} was asked for; this onnxruntime has {', '.join(available)}")
+    if provider != PROVIDERS["cpu"] and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()
+    options = _options(3)
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    result = onnxruntime.InferenceSession(graph, options, providers=[provider])
+    if (ran := result.get_providers()[0]) != provider:
+        raise MeasurementError(
+            f"{provider} was asked for, but onnxruntime finds no GPU or not the libraries that it needs, and runs {ran}"
+        )
+    return result
+
+
+def _options(log_severity: int) -> onnxruntime.SessionOptions:
+    """log_severity: from which on onnxruntime prints; 3 errors, 4 what ends the process."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = log_severity
+    return options
 
 
 def run(graph: onnxruntime.InferenceSession, inputs: Arrays) -> Arrays:
-    """Outputs by name."""
+    """Run `graph` on rows of inputs by name, as many at a time as it can take. Returns its outputs by name."""
     names = [output.name for output in graph.get_outputs()]
     options, rows = onnxruntime.RunOptions(), getattr(graph, "rows", MOST_ROWS)
     if rows < MOST_ROWS:  # what several large graphs keep for their next run would add up

@@ -13,9 +13,9 @@ from pathlib import Path
 import onnx
 import torch
 
-from evaluation.subject import Real
+from evaluation.reference import RealImages
 from export.errors import ExportError
-from export.graphs import Role, after, roles, to_onnx, to_proto
+from export.graphs import Role, compose, roles, to_onnx, to_proto
 from export.optimise import optimise
 from export.sessions import Arrays
 from figment.v1.manifest_pb2 import Manifest
@@ -25,6 +25,11 @@ from training.model import Model
 from training.record import Record, read_run
 from training.settings import TrainSettings
 from training.trainer import load_images
+
+HELD_OUT = 0.2
+"""Part of real images that are of no training which is held out: reconstructions are measured on it, distances on the others."""
+
+NO_DATA = "quality is measured against real images; --data tells where they are"
 
 EXAMPLE_ROWS = 2
 """Rows of the inputs that torch traces with: with one, it would take the batch axis for a constant."""
@@ -38,9 +43,9 @@ class Data:
     held_out: ImageSet
 
 
-def real(images: ImageSet) -> Real:
-    """A set of images as the evaluation wants it."""
-    return Real(images.images, images.labels, images.label_names)
+def real_images(images: ImageSet) -> RealImages:
+    """A set of images as the evaluation takes it."""
+    return RealImages(images.images, images.labels, images.label_names)
 
 
 @dataclass(frozen=True)
@@ -51,14 +56,14 @@ class Source:
     graphs     exact graphs by role; each one's inputs are known from the outputs of those before it
     networks   what the graph of a role must give: images as unrounded grey levels (N, H, W, C) float32
     data       loads real images. Raises: ExportError, if there are none
-    found      what was found out by looking, for a person; "" where all is known
+    note       what a person should know of how it was read; "" where there is nothing to tell
     """
 
     facts: Manifest
     graphs: dict[str, onnx.ModelProto]
     networks: Callable[[str, Arrays], Arrays]
     data: Callable[[], Data]
-    found: str = ""
+    note: str = ""
 
 
 def from_run(run: Path, data: str | None = None) -> Source:
@@ -71,7 +76,7 @@ def from_run(run: Path, data: str | None = None) -> Source:
     graphs: dict[str, onnx.ModelProto] = {}
     for name in ("prior", "decoder", "generator", "encoder"):
         if name == "generator" and "prior" in graphs:
-            graphs[name] = after(graphs["prior"], graphs["decoder"])
+            graphs[name] = compose(graphs["prior"], graphs["decoder"])
         elif name in by_name:
             graphs[name] = _exact(by_name[name], model)
     return Source(
@@ -99,7 +104,7 @@ def _data(settings: TrainSettings, data: str | None) -> Data:
     try:
         return Data(*load_images(settings.model_copy(update={"data": data} if data else {})))
     except DataError as error:
-        raise ExportError(f"quality is measured against real images; --data tells where they are: {error}") from error
+        raise ExportError(f"{NO_DATA}: {error}") from error
 
 
 def _facts(model: Model, run: Path, record: Record) -> Manifest:

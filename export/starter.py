@@ -47,10 +47,10 @@ def missing_starters(models: Path) -> list[str]:
 
     A model is a folder with a version in it: what a cut off export or a file manager left is none.
     """
-    there = (
+    present = (
         {path.name for path in models.iterdir() if path.name[0] != "." and versions(path)} if models.is_dir() else set()
     )
-    return [] if there - set(STARTERS) else [name for name in STARTERS if name not in there]
+    return [] if present - set(STARTERS) else [name for name in STARTERS if name not in present]
 
 
 def make_starters(models: Path, names: list[str]) -> None:

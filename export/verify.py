@@ -50,18 +50,20 @@ def verify(
     Raises: ParityError, naming the graph, the batch size and the figure, and whether a side gave other values when it was
     run again.
     """
-    wanted = networks(inputs)
+    expected = networks(inputs)
     try:
-        return _compared(file, graph, inputs, wanted, is_exact=is_exact)
+        return _compare(file, graph, inputs, expected, is_exact=is_exact)
     except ParityError as error:
-        raise ParityError(f"{error}{_moved(graph, inputs, wanted, networks)}") from None
+        raise ParityError(f"{error}{_unsteady_sides(graph, inputs, expected, networks)}") from None
 
 
-def _moved(graph: onnx.ModelProto, inputs: Arrays, wanted: Arrays, networks: Callable[[Arrays], Arrays]) -> str:
+def _unsteady_sides(
+    graph: onnx.ModelProto, inputs: Arrays, expected: Arrays, networks: Callable[[Arrays], Arrays]
+) -> str:
     """Which side does not give again what it gave, in words; nothing where both do: then the graph is another function."""
     shown = unrounded(graph) or graph
     sides = {
-        "the networks": (wanted, networks(inputs)),
+        "the networks": (expected, networks(inputs)),
         "onnxruntime": (run(session(shown), inputs), run(session(shown), inputs)),
     }
     apart = {
@@ -71,27 +73,27 @@ def _moved(graph: onnx.ModelProto, inputs: Arrays, wanted: Arrays, networks: Cal
     }
     if not apart:
         return ""
-    told = [f"{side}, run again, gave other values, by {error:.3g}" for side, error in apart.items()]
-    return f"; {' and '.join(told)}: this machine computes it in more than one way; export again"
+    sentences = [f"{side}, run again, gave other values, by {error:.3g}" for side, error in apart.items()]
+    return f"; {' and '.join(sentences)}: this machine computes it in more than one way; export again"
 
 
-def _compared(
-    file: str, graph: onnx.ModelProto, inputs: Arrays, wanted: Arrays, *, is_exact: bool
+def _compare(
+    file: str, graph: onnx.ModelProto, inputs: Arrays, expected: Arrays, *, is_exact: bool
 ) -> tuple[Parity, Arrays]:
     ready = session(graph)
     whole = _run_at_all_sizes(file, ready, inputs)
-    parity = Parity(unit="grey_levels" if IMAGES in wanted else "relative", batch_sizes=batch_sizes(ready))
-    if IMAGES in wanted:
-        _compare_images(parity, whole[IMAGES], to_bytes(wanted[IMAGES]))
+    parity = Parity(unit="grey_levels" if IMAGES in expected else "relative", batch_sizes=batch_sizes(ready))
+    if IMAGES in expected:
+        _compare_images(parity, whole[IMAGES], to_bytes(expected[IMAGES]))
     else:
-        _compare_latents(parity, whole, wanted)
+        _compare_latents(parity, whole, expected)
     if is_exact:
-        parity.tolerance = GREY_LEVELS if IMAGES in wanted else RELATIVE
+        parity.tolerance = GREY_LEVELS if IMAGES in expected else RELATIVE
         _check(file, parity)
-        floats = unrounded(graph) if IMAGES in wanted else None
+        floats = unrounded(graph) if IMAGES in expected else None
         if floats is not None:
             levels = run(session(floats), inputs)[IMAGES]
-            parity.unrounded_error = float(np.abs(levels - wanted[IMAGES]).max() / 255)
+            parity.unrounded_error = float(np.abs(levels - expected[IMAGES]).max() / 255)
             if not parity.unrounded_error <= UNROUNDED:
                 raise ParityError(
                     f"{file}: images before rounding are off by {parity.unrounded_error:.3g} of 255 at batch size "
@@ -106,33 +108,33 @@ def batch_sizes(graph: Session) -> list[int]:
 
 
 def _run_at_all_sizes(file: str, graph: Session, inputs: Arrays) -> Arrays:
-    """Outputs for all rows, which each of the batch sizes gives."""
+    """Outputs of all rows. Raises: ParityError, if one of the batch sizes gives other bytes."""
     rows = max(BATCH_SIZES)
     whole = run(graph, inputs)
     for size in batch_sizes(graph):
         pieces = [run(graph, piece) for piece in split(inputs, size)]
-        for name, expected in whole.items():
-            got = np.concatenate([piece[name] for piece in pieces])
-            if not np.array_equal(got, expected, equal_nan=got.dtype.kind == "f"):
-                row = int(np.flatnonzero((got != expected).reshape(rows, -1).any(1))[0])
+        for name, values in whole.items():
+            pieced = np.concatenate([piece[name] for piece in pieces])
+            if not np.array_equal(pieced, values, equal_nan=pieced.dtype.kind == "f"):
+                row = int(np.flatnonzero((pieced != values).reshape(rows, -1).any(1))[0])
                 raise ParityError(
                     f"{file}: {name} row {row} at batch size {size} is not that of batch size {min(rows, graph.rows)}"
                 )
     return whole
 
 
-def _compare_images(parity: Parity, got: npt.NDArray[np.generic], wanted: npt.NDArray[np.uint8]) -> None:
-    error = np.abs(got.astype(np.float64) - wanted)
+def _compare_images(parity: Parity, images: npt.NDArray[np.generic], expected: npt.NDArray[np.uint8]) -> None:
+    error = np.abs(images.astype(np.float64) - expected)
     parity.worst_error, parity.mean_error = float(error.max()), float(error.mean())
     parity.differing, parity.beyond_one = float((error > 0).mean()), float((error > 1).mean())
     if parity.worst_error > 0:
         parity.psnr_db = 10 * math.log10(255**2 / float(np.square(error).mean()))
 
 
-def _compare_latents(parity: Parity, got: Arrays, wanted: Arrays) -> None:
-    """The worst of several outputs counts."""
-    for name, reference in wanted.items():
-        error = np.abs(got[name].astype(np.float64) - reference) / max(float(np.abs(reference).max()), UNIT)
+def _compare_latents(parity: Parity, latents: Arrays, expected: Arrays) -> None:
+    """Errors relative to the largest value, into `parity`; of several outputs the worst counts."""
+    for name, reference in expected.items():
+        error = np.abs(latents[name].astype(np.float64) - reference) / max(float(np.abs(reference).max()), UNIT)
         worst = float(error.max())
         # Written so that NaN, which compares false with everything, is kept.
         parity.worst_error = worst if not worst <= parity.worst_error else parity.worst_error

@@ -16,8 +16,8 @@ from benchmarks.shared.report import table
 from benchmarks.training import sngan
 from benchmarks.training.jobs import arguments, judge, settings_of, trained
 from evaluation.features import InceptionFeatures
-from evaluation.scorecard import Judge, Scorecard
-from export.subjects import TrainedSubject
+from evaluation.scorecard import Evaluator, Scorecard
+from export.evaluated_models import TrainedModel
 from training.sources import load
 
 SEED = 0
@@ -36,14 +36,14 @@ def main() -> None:
     options = parser.parse_args()
     by = judge(options.data, options.test)
     if options.inception:
-        by = Judge(by.seen, by.held_out, InceptionFeatures(options.inception))
+        by = Evaluator(by.seen, by.held_out, InceptionFeatures(options.inception))
     cards = []
     for family in ("vae", "gan", "hybrid"):
         settings = settings_of(
             options, f"{family}-{options.preset}-{options.images}", family=family, preset=options.preset,
             images=options.images, mirror=True, seed=SEED, batch=BATCH, latent_dim=64,
         )  # fmt: skip
-        cards.append(by.score(TrainedSubject(trained(settings), family)))
+        cards.append(by.score(TrainedModel(trained(settings), family)))
     images = load(options.data, None).split(0.2, SEED)[0]
     device = torch.device(options.device)
     theirs = sngan.trained(images, options.images, BATCH, options.out / f"sngan-{options.images}", device, SEED)

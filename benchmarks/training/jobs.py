@@ -19,9 +19,9 @@ from typing import Any
 
 import torch
 
-from evaluation.scorecard import Judge
-from export.source import real
-from export.subjects import TrainedSubject
+from evaluation.scorecard import Evaluator
+from export.evaluated_models import TrainedModel
+from export.source import real_images
 from training.checkpoint import FILE
 from training.errors import Diverged
 from training.model import Model
@@ -87,10 +87,10 @@ def outcomes(jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, Outc
 
 
 @cache
-def judge(data: str, test: str) -> Judge:
+def judge(data: str, test: str) -> Evaluator:
     """One for each process and set of images; its classifier is the same in all."""
     torch.set_num_threads(1)
-    return Judge(real(load(data, None)), real(load(test, None)))
+    return Evaluator(real_images(load(data, None)), real_images(load(test, None)))
 
 
 def trained(settings: TrainSettings) -> Model:
@@ -122,15 +122,15 @@ def _run(job: Job, options: argparse.Namespace, file: Path) -> Outcome:
     return outcome
 
 
-def _judged(job: Job, model: Model, minutes: float, by: Judge) -> Outcome:
-    subject = TrainedSubject(model, job.name)
+def _judged(job: Job, model: Model, minutes: float, by: Evaluator) -> Outcome:
+    evaluated = TrainedModel(model, job.name)
     if job.is_quick:
-        return Outcome(job.name, minutes, figures=by.look(subject))
-    figures = by.score(subject).figures
+        return Outcome(job.name, minutes, figures=by.score_samples(evaluated))
+    figures = by.score(evaluated).figures
     normal: dict[str, float] = {}
     if model.family == "vae":
         model.prior = None
-        normal = by.look(TrainedSubject(model, job.name))
+        normal = by.score_samples(TrainedModel(model, job.name))
     return Outcome(job.name, minutes, figures=figures, normal=normal)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import spectral_norm
 
-from evaluation.subject import Floats, Images, Labels
+from evaluation.model import Floats, Images, Labels
 from training.augment import mirror
 from training.data import ImageSet, pixels_to_bytes
 
@@ -24,8 +24,8 @@ WIDTH = 512
 SAVE_STEPS = 2_000
 
 
-class SnganSubject:
-    """A trained SNGAN as the evaluation wants its subjects."""
+class SnganModel:
+    """A trained SNGAN, as an EvaluatedModel."""
 
     family = "gan"
     noise_dim = NOISE_DIM
@@ -53,7 +53,7 @@ class SnganSubject:
         """A GAN has no likelihood."""
 
 
-def trained(images: ImageSet, count: int, batch: int, out: Path, device: torch.device, seed: int) -> SnganSubject:
+def trained(images: ImageSet, count: int, batch: int, out: Path, device: torch.device, seed: int) -> SnganModel:
     """Train on `count` images, half of them mirrored as the families' are, or go on from the last state in `out`."""
     out.mkdir(parents=True, exist_ok=True)
     with torch.random.fork_rng(devices=[]):
@@ -79,7 +79,7 @@ def trained(images: ImageSet, count: int, batch: int, out: Path, device: torch.d
         if (step + 1) % SAVE_STEPS == 0 or step + 1 == steps:
             state = {name: value.contiguous() for name, value in nets.state_dict().items()}
             save_file(state | {"step": torch.tensor(step + 1)}, file)
-    return SnganSubject(nets["g"])
+    return SnganModel(nets["g"])
 
 
 def _step(optimiser: torch.optim.Optimizer, loss: Tensor) -> None:

@@ -20,9 +20,9 @@ from benchmarks.shared.report import table
 from benchmarks.training.jobs import arguments, settings_of, trained
 from evaluation.classes import ClassHistogram, class_histogram
 from evaluation.features import ClassifierFeatures
-from evaluation.scorecard import Judge
-from export.source import real
-from export.subjects import TrainedSubject
+from evaluation.scorecard import Evaluator
+from export.evaluated_models import TrainedModel
+from export.source import real_images
 from training.data import ImageSet
 from training.sources import load
 
@@ -50,8 +50,8 @@ def main() -> None:
     assert digits.labels is not None, "MNIST has labels"
     assert test.labels is not None, "MNIST has labels"
     classifier = ClassifierFeatures.train(digits.images, digits.labels, 10, steps=CLASSIFIER_STEPS)
-    judge = Judge(real(digits), real(test), images=SAMPLES, seed=SEED)
-    drawn = _modes(classifier, judge.draw(TrainedSubject(model, "gan")))
+    judge = Evaluator(real_images(digits), real_images(test), images=SAMPLES, seed=SEED)
+    drawn = _modes(classifier, judge.draw(TrainedModel(model, "gan")))
     floor = _modes(classifier, _stacked(test, np.random.default_rng(SEED), SAMPLES))
     print(f"classifier: {classifier.accuracy(test.images, test.labels):.2%} of the test digits, hash {classifier.hash}")
     named = {f"{options.family}, {options.preset}, {options.images:,} images": drawn, "real test triples": floor}

@@ -41,8 +41,8 @@ class _Done:
 
 
 class _Judge:
-    def look(self, subject: Any) -> dict[str, float]:
-        return {"noise_dim": float(subject.noise_dim)}
+    def score_samples(self, model: Any) -> dict[str, float]:
+        return {"noise_dim": float(model.noise_dim)}
 
 
 def test_a_job_is_trained_judged_and_kept(asked: Namespace):

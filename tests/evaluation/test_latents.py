@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from evaluation import latents
-from evaluation.latents import active_units, probe_accuracy, smoothness
+from evaluation.latents import active_units, path_smoothness, probe_accuracy
 
 
 def _normal(seed: int, *shape: int) -> np.ndarray:
@@ -84,35 +84,39 @@ def test_what_a_probe_cannot_learn_from_is_refused(
 
 def test_even_steps_in_a_line_are_straight_and_even():
     frames = np.linspace(0, 1, 9)[None, :, None] * _normal(0, 5, 1, 12)
-    found = smoothness(frames.astype(np.float32))
-    assert found.detour == pytest.approx(1, abs=1e-5)
-    assert found.jump == pytest.approx(1, abs=1e-5)
+    found = path_smoothness(frames.astype(np.float32))
+    assert found.arc_chord_ratio == pytest.approx(1, abs=1e-5)
+    assert found.largest_step_ratio == pytest.approx(1, abs=1e-5)
 
 
 def test_half_a_circle_is_a_detour_of_half_pi():
     angles = np.linspace(0, np.pi, 200)
-    found = smoothness(np.stack([np.cos(angles), np.sin(angles)], 1)[None])
-    assert found.detour == pytest.approx(np.pi / 2, abs=1e-4)
-    assert found.jump == pytest.approx(1)
+    found = path_smoothness(np.stack([np.cos(angles), np.sin(angles)], 1)[None])
+    assert found.arc_chord_ratio == pytest.approx(np.pi / 2, abs=1e-4)
+    assert found.largest_step_ratio == pytest.approx(1)
 
 
 def test_a_path_that_does_all_in_one_of_four_steps_jumps_by_four():
-    found = smoothness(np.array([[[0.0], [0], [3], [3], [3]]]))
-    assert (found.detour, found.jump) == (1, 4)
+    found = path_smoothness(np.array([[[0.0], [0], [3], [3], [3]]]))
+    assert (found.arc_chord_ratio, found.largest_step_ratio) == (1, 4)
 
 
 def test_one_wild_path_of_three_does_not_decide():
     line = np.linspace(0, 1, 5)[:, None] * np.ones(2)
     wild = np.array([[0.0, 0], [9, 9], [-9, 9], [9, -9], [1, 1]])
-    assert smoothness(np.stack([line, wild, 2 * line])).detour == pytest.approx(1)
+    assert path_smoothness(np.stack([line, wild, 2 * line])).arc_chord_ratio == pytest.approx(1)
 
 
 def test_a_path_that_stands_is_even_and_one_that_returns_has_no_end():
-    assert smoothness(np.ones((1, 4, 3))).detour == smoothness(np.ones((1, 4, 3))).jump == 1
-    assert smoothness(np.array([[[0.0], [1], [0]]])).detour == np.inf
+    assert (
+        path_smoothness(np.ones((1, 4, 3))).arc_chord_ratio
+        == path_smoothness(np.ones((1, 4, 3))).largest_step_ratio
+        == 1
+    )
+    assert path_smoothness(np.array([[[0.0], [1], [0]]])).arc_chord_ratio == np.inf
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 5), (0, 5, 5), (5, 5)])
 def test_paths_without_steps_are_refused(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match="frames: got"):
-        smoothness(np.zeros(shape))
+        path_smoothness(np.zeros(shape))

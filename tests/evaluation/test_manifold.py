@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 
-from evaluation import manifold
-from evaluation.manifold import neighbourhood
+from evaluation import prdc as module
+from evaluation.prdc import prdc
 
 
 def _oracle(real: np.ndarray, drawn: np.ndarray, k: int) -> tuple[float, ...]:
@@ -35,14 +35,14 @@ def _normal(seed: int, *shape: int) -> np.ndarray:
 @pytest.mark.parametrize("k", [1, 3, 5])
 @pytest.mark.parametrize("far", [0, 1000])
 def test_blocks_of_float32_say_what_the_definitions_do(k: int, far: float, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(manifold, "BLOCK_VALUES", 500)
+    monkeypatch.setattr(module, "BLOCK_VALUES", 500)
     real, drawn = _normal(1, 70, 6) + far, 1.2 * _normal(2, 50, 6) + 0.3 + far
-    assert astuple(neighbourhood(real, drawn, k)) == pytest.approx(_oracle(real, drawn, k))
+    assert astuple(prdc(real, drawn, k)) == pytest.approx(_oracle(real, drawn, k))
 
 
 def test_two_sets_of_one_gaussian_give_the_published_figures():
     real, drawn = np.random.default_rng(5).standard_normal((2, 10_000, 1000), np.float32)
-    found = neighbourhood(real, drawn, k=5)
+    found = prdc(real, drawn, k=5)
     # As published with density and coverage (Naeem et al. 2020). Other draws move them by so much.
     assert found.precision == pytest.approx(0.4772, abs=0.03)
     assert found.recall == pytest.approx(0.4705, abs=0.03)
@@ -53,7 +53,7 @@ def test_two_sets_of_one_gaussian_give_the_published_figures():
 @pytest.mark.parametrize("k", [2, 5])
 def test_density_and_coverage_of_one_distribution_are_known_whatever_it_is(k: int):
     n, draw = 500, np.random.default_rng(3)
-    found = [astuple(neighbourhood(*draw.exponential(size=(2, n, 4)), k)) for _ in range(100)]
+    found = [astuple(prdc(*draw.exponential(size=(2, n, 4)), k)) for _ in range(100)]
     _, _, density, coverage = np.mean(found, axis=0)
     uncovered = np.prod([(n - i) / (2 * n - i) for i in range(1, k + 1)])  # Naeem et al. 2020, lemma 2
     assert density == pytest.approx(1, abs=0.01)
@@ -62,18 +62,18 @@ def test_density_and_coverage_of_one_distribution_are_known_whatever_it_is(k: in
 
 def test_a_set_is_in_its_own_neighbourhood():
     rows = _normal(4, 200, 8)
-    found = neighbourhood(rows, rows)
+    found = prdc(rows, rows)
     assert (found.precision, found.recall, found.coverage) == (1, 1, 1)
     assert 1 <= found.density <= 1.2  # a ball holds its centre and k neighbours, the last on its surface
 
 
 def test_sets_that_do_not_meet_share_nothing():
-    assert astuple(neighbourhood(_normal(1, 60, 3), _normal(2, 60, 3) + 50)) == (0, 0, 0, 0)
+    assert astuple(prdc(_normal(1, 60, 3), _normal(2, 60, 3) + 50)) == (0, 0, 0, 0)
 
 
 def test_a_model_that_draws_one_of_two_kinds_is_precise_and_covers_half():
     kinds = [_normal(seed, 300, 5) + offset for seed, offset in ((1, 0), (2, 40))]
-    found = neighbourhood(np.concatenate(kinds), _normal(3, 300, 5))
+    found = prdc(np.concatenate(kinds), _normal(3, 300, 5))
     assert found.precision > 0.85
     assert found.recall < 0.5
     assert 0.4 < found.coverage <= 0.5
@@ -82,14 +82,14 @@ def test_a_model_that_draws_one_of_two_kinds_is_precise_and_covers_half():
 def test_one_outlier_lifts_precision_and_not_density():
     real = np.concatenate([_normal(1, 500, 2), [[30.0, 0.0]]])
     drawn = np.concatenate([_normal(2, 250, 2), _normal(3, 250, 2) + np.array([25, 0])])
-    found = neighbourhood(real, drawn)
+    found = prdc(real, drawn)
     assert found.precision > 0.95
     assert found.density < 0.65
 
 
 def test_squared_distances_agree_with_scipy():
     rows = _normal(6, 40, 3).astype(np.float32)
-    [(_, squares)] = manifold._distances(rows, rows)
+    [(_, squares)] = module._distances(rows, rows)
     np.testing.assert_allclose(squares, cdist(rows, rows) ** 2, atol=1e-5)
 
 
@@ -106,4 +106,4 @@ def test_squared_distances_agree_with_scipy():
 )
 def test_sets_without_neighbourhoods_are_refused(real: np.ndarray, drawn: np.ndarray, k: int, words: str):
     with pytest.raises(ValueError, match=words):
-        neighbourhood(real, drawn, k)
+        prdc(real, drawn, k)

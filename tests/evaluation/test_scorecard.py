@@ -1,4 +1,4 @@
-"""What a judge says of subjects that are known by heart: real images themselves, blurred ones, one class only."""
+"""What the evaluator says of models that are known by heart: real images themselves, blurred ones, one class only."""
 
 from collections.abc import Iterator
 
@@ -9,8 +9,9 @@ from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
 from evaluation.features import RandomFeatures
-from evaluation.scorecard import SHEET, STEPS, Judge, Scorecard
-from evaluation.subject import Real
+from evaluation.outputs import STEPS
+from evaluation.reference import RealImages
+from evaluation.scorecard import SAMPLES_SHOWN, Evaluator, Scorecard
 
 IMAGES = 400
 SEEN = 1_200
@@ -25,7 +26,7 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def digits() -> tuple[Real, Real]:
+def digits() -> tuple[RealImages, RealImages]:
     """Images (N, 16, 16, 1): those to be seen, and the others."""
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(images))
@@ -33,16 +34,16 @@ def digits() -> tuple[Real, Real]:
     grey = grey.repeat(2, axis=1).repeat(2, axis=2)[order]
     names = [str(name) for name in range(10)]
     labels = labels[order].astype(np.int64)
-    return Real(grey[:SEEN], labels[:SEEN], names), Real(grey[SEEN:], labels[SEEN:], names)
+    return RealImages(grey[:SEEN], labels[:SEEN], names), RealImages(grey[SEEN:], labels[SEEN:], names)
 
 
 @pytest.fixture(scope="module")
-def judge(digits: tuple[Real, Real]) -> Judge:
-    return Judge(*digits, images=IMAGES)
+def evaluator(digits: tuple[RealImages, RealImages]) -> Evaluator:
+    return Evaluator(*digits, images=IMAGES)
 
 
 class Copier:
-    """A subject whose latent are the 256 pixels; it draws images of `bank`, and rebuilds what it is given."""
+    """A model whose latents are the 256 pixels; it draws images of `bank`, and rebuilds what it is given."""
 
     family = "vae"
     noise_dim = 1
@@ -71,13 +72,13 @@ class Copier:
 
 
 @pytest.fixture(scope="module")
-def perfect(judge: Judge, digits: tuple[Real, Real]) -> Scorecard:
-    return judge.score(Copier(digits[1].images), draws=7)
+def perfect(evaluator: Evaluator, digits: tuple[RealImages, RealImages]) -> Scorecard:
+    return evaluator.score(Copier(digits[1].images), draws=7)
 
 
 @pytest.fixture(scope="module")
-def blurred(judge: Judge, digits: tuple[Real, Real]) -> Scorecard:
-    return judge.score(Copier(digits[1].images, blur=1.0))
+def blurred(evaluator: Evaluator, digits: tuple[RealImages, RealImages]) -> Scorecard:
+    return evaluator.score(Copier(digits[1].images, blur=1.0))
 
 
 def test_an_autoencoder_gets_every_figure(perfect: Scorecard):
@@ -101,8 +102,8 @@ def test_real_images_are_as_good_as_real_ones(perfect: Scorecard):
 
 
 def test_of_images_of_one_grey_no_detail_is_told():
-    black = Real(np.zeros((40, 16, 16, 1), np.uint8), None, [])
-    card = Judge(black, black, images=80).score(Copier(black.images), draws=7)
+    black = RealImages(np.zeros((40, 16, 16, 1), np.uint8), None, [])
+    card = Evaluator(black, black, images=80).score(Copier(black.images), draws=7)
     assert "detail" not in card.figures
     assert card.figures["frechet_random"] == pytest.approx(0, abs=1e-3)
     assert card.figures["reconstruction_psnr_db"] == np.inf
@@ -114,10 +115,10 @@ def test_blur_costs_detail_fidelity_and_reconstruction(perfect: Scorecard, blurr
     assert blurred.figures["reconstruction_psnr_db"] < 30
 
 
-def test_what_knows_one_class_misses_nine(judge: Judge, digits: tuple[Real, Real]):
+def test_what_knows_one_class_misses_nine(evaluator: Evaluator, digits: tuple[RealImages, RealImages]):
     seen = digits[0]
     assert seen.labels is not None
-    card = judge.score(Copier(seen.images[seen.labels == 3]))
+    card = evaluator.score(Copier(seen.images[seen.labels == 3]))
     assert card.figures["classes_missing"] >= 8
     assert card.figures["class_kl_nats"] > 1.5
     assert card.pictures.class_counts is not None
@@ -128,40 +129,42 @@ def test_the_bound_is_left_out_unless_draws_are_asked_for(blurred: Scorecard):
     assert "iwae_nats" not in blurred.figures
 
 
-def test_a_subject_without_an_encoder_has_no_figures_of_one(judge: Judge, digits: tuple[Real, Real]):
-    subject = Copier(digits[1].images)
-    subject.has_encoder = False
-    card = judge.score(subject)
+def test_a_model_without_an_encoder_has_no_figures_of_one(evaluator: Evaluator, digits: tuple[RealImages, RealImages]):
+    model = Copier(digits[1].images)
+    model.has_encoder = False
+    card = evaluator.score(model)
     assert not {"reconstruction_psnr_db", "probe_accuracy", "active_units"} & set(card.figures)
     assert card.pictures.originals is card.pictures.reconstructions is None
 
 
-def test_without_labels_distances_are_by_the_random_features_alone(digits: tuple[Real, Real]):
-    seen, held_out = (Real(part.images) for part in digits)
-    judge = Judge(seen, held_out, images=IMAGES)
-    card = judge.score(Copier(held_out.images))
-    assert judge.judged_by == f"random {RandomFeatures(1).hash}, {IMAGES} images"
+def test_without_labels_distances_are_by_the_random_features_alone(digits: tuple[RealImages, RealImages]):
+    seen, held_out = (RealImages(part.images) for part in digits)
+    evaluator = Evaluator(seen, held_out, images=IMAGES)
+    card = evaluator.score(Copier(held_out.images))
+    assert evaluator.judged_by == f"random {RandomFeatures(1).hash}, {IMAGES} images"
     assert not {"fid_clf", "class_kl_nats", "probe_accuracy"} & set(card.figures)
     assert {"frechet_random", "coverage"} <= set(card.figures)
 
 
-def test_an_extractor_that_is_given_takes_the_classifiers_place(digits: tuple[Real, Real]):
+def test_an_extractor_that_is_given_takes_the_classifiers_place(digits: tuple[RealImages, RealImages]):
     given = RandomFeatures(1)
     given.name = "inception"
-    judge = Judge(*digits, extractor=given, images=IMAGES)
-    figures = judge.score(Copier(digits[1].images)).figures
+    evaluator = Evaluator(*digits, features_override=given, images=IMAGES)
+    figures = evaluator.score(Copier(digits[1].images)).figures
     assert figures["fid"] == pytest.approx(figures["frechet_random"])
     assert "fid_clf" not in figures
     assert figures["classes_missing"] == 0  # the classifier still names classes
 
 
-def test_the_same_subject_gets_the_same_figures(judge: Judge, digits: tuple[Real, Real], blurred: Scorecard):
-    assert judge.score(Copier(digits[1].images, blur=1.0)).figures == blurred.figures
+def test_the_same_model_gets_the_same_figures(
+    evaluator: Evaluator, digits: tuple[RealImages, RealImages], blurred: Scorecard
+):
+    assert evaluator.score(Copier(digits[1].images, blur=1.0)).figures == blurred.figures
 
 
-def test_distances_of_a_set_do_not_depend_on_how_it_comes(judge: Judge, digits: tuple[Real, Real]):
+def test_distances_of_a_set_do_not_depend_on_how_it_comes(evaluator: Evaluator, digits: tuple[RealImages, RealImages]):
     images = digits[1].images
-    whole, parts = judge.distances([images]), judge.distances([images[:100], images[100:]])
+    whole, parts = evaluator.distances([images]), evaluator.distances([images[:100], images[100:]])
     assert whole == pytest.approx(parts, rel=1e-4)
 
 
@@ -172,25 +175,25 @@ def test_distances_of_a_set_do_not_depend_on_how_it_comes(judge: Judge, digits: 
         (tuple("9876543210"), r"draws 0, 1, .* \(10 classes\), the images are of 9, 8"),
     ],
 )
-def test_a_conditional_subject_wants_images_of_its_classes(
-    names: tuple[str, ...], message: str, digits: tuple[Real, Real]
+def test_a_conditional_model_wants_images_of_its_classes(
+    names: tuple[str, ...], message: str, digits: tuple[RealImages, RealImages]
 ):
-    subject = Copier(digits[1].images)
-    subject.label_names = list("0123456789")
-    seen, held_out = (Real(part.images, part.labels if names else None, names) for part in digits)
+    model = Copier(digits[1].images)
+    model.label_names = list("0123456789")
+    seen, held_out = (RealImages(part.images, part.labels if names else None, names) for part in digits)
     with pytest.raises(ValueError, match=message):
-        Judge(seen, held_out, images=IMAGES).score(subject)
+        Evaluator(seen, held_out, images=IMAGES).score(model)
 
 
-def test_a_class_without_images_is_not_missed(digits: tuple[Real, Real]):
+def test_a_class_without_images_is_not_missed(digits: tuple[RealImages, RealImages]):
     seen, held_out = (
-        Real(part.images[part.labels != 4], part.labels[part.labels != 4], part.label_names) for part in digits
+        RealImages(part.images[part.labels != 4], part.labels[part.labels != 4], part.label_names) for part in digits
     )
-    assert Judge(seen, held_out, images=IMAGES).look(Copier(held_out.images))["classes_missing"] == 0
+    assert Evaluator(seen, held_out, images=IMAGES).score_samples(Copier(held_out.images))["classes_missing"] == 0
 
 
 def test_pictures_are_samples_pairs_and_ways(perfect: Scorecard):
-    assert len(perfect.pictures.samples) == SHEET
+    assert len(perfect.pictures.samples) == SAMPLES_SHOWN
     assert perfect.pictures.originals is not None
     np.testing.assert_array_equal(perfect.pictures.originals, perfect.pictures.reconstructions)
     assert len(perfect.pictures.paths) % STEPS == 0

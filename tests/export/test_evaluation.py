@@ -11,14 +11,14 @@ from PIL import Image
 
 from evaluation.scorecard import Scorecard
 from export.bundle import read_manifest, write_manifest
-from export.candidate import candidate
+from export.entry import read_entry
 from export.errors import ExportError
 from export.evaluate_command import Compare, Evaluate
-from export.evaluation import Asked, compare, evaluate
+from export.evaluation import EvaluationSettings, compare, evaluate
 from training.errors import RunFolderError
 from training.record import read_record
 
-FEW = Asked(images=256)
+FEW = EvaluationSettings(images=256)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def served(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def of_run(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Scorecard, Path]:
-    return evaluate(runs / "vae", tmp_path_factory.mktemp("report"), Asked(images=256, iwae_draws=4))
+    return evaluate(runs / "vae", tmp_path_factory.mktemp("report"), EvaluationSettings(images=256, iwae_draws=4))
 
 
 @pytest.fixture(scope="module")
@@ -101,11 +101,11 @@ def test_families_stand_side_by_side(models: Path, tmp_path: Path):
 def test_the_highest_version_stands_for_a_model(served: Path, tmp_path: Path):
     shutil.copytree(served / "1", tmp_path / "m" / "2")
     shutil.copytree(served / "1", tmp_path / "m" / "10")
-    assert candidate(tmp_path / "m").path == tmp_path / "m" / "10"
+    assert read_entry(tmp_path / "m").path == tmp_path / "m" / "10"
 
 
 def test_other_images_may_be_asked_for(runs: Path, tmp_path: Path):
-    card, _ = evaluate(runs / "gan", tmp_path, Asked(data="digits", test="digits", images=256))
+    card, _ = evaluate(runs / "gan", tmp_path, EvaluationSettings(data="digits", test="digits", images=256))
     assert "detail" in card.figures
 
 
@@ -120,14 +120,16 @@ def _retold(run: Path, folder: Path, **settings: object) -> Path:
 
 def test_images_asked_for_are_split_as_in_the_training(runs: Path, tmp_path: Path):
     run = _retold(runs / "gan", tmp_path / "gan", seed=5, held_out=0.3)
-    own, asked = (evaluate(run, tmp_path / "out", Asked(data=data, images=64)) for data in (None, "digits"))
+    own, asked = (
+        evaluate(run, tmp_path / "out", EvaluationSettings(data=data, images=64)) for data in (None, "digits")
+    )
     assert own[0].figures == asked[0].figures
     assert json.loads((tmp_path / "out" / "quality.json").read_text())["real"]["held_out"] == 539
 
 
 def test_images_that_may_have_been_learned_from_are_told_of(runs: Path, tmp_path: Path):
     run = _retold(runs / "gan", tmp_path / "gan", seed=5)
-    _, page = evaluate(run, tmp_path / "out", Asked(images=64))
+    _, page = evaluate(run, tmp_path / "out", EvaluationSettings(images=64))
     assert "another split: some may be of its training" in page.read_text()
 
 
@@ -136,14 +138,14 @@ def test_what_another_judge_said_does_not_stay_in_the_manifest(models: Path, tmp
     manifest = read_manifest(tmp_path / "gan" / "1")
     manifest.quality["fid"] = 99.0
     write_manifest(manifest, tmp_path / "gan" / "1")
-    evaluate(tmp_path / "gan", tmp_path / "out", Asked(images=64))
+    evaluate(tmp_path / "gan", tmp_path / "out", EvaluationSettings(images=64))
     assert "fid" not in read_manifest(tmp_path / "gan" / "1").quality
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(runs: Path, tmp_path: Path):
     other = tmp_path / "other" / "gan"
     shutil.copytree(runs / "gan", other)
-    cards, _ = compare([runs / "gan", other], tmp_path, Asked(images=64))
+    cards, _ = compare([runs / "gan", other], tmp_path, EvaluationSettings(images=64))
     assert [card.name for card in cards] == [str(runs / "gan"), str(other)]
     assert len(json.loads((tmp_path / "quality.json").read_text())["models"]) == 2
 
@@ -155,7 +157,7 @@ def test_the_same_model_twice_is_an_error(models: Path, tmp_path: Path):
 
 def test_settings_of_another_version_are_an_error_that_names_one(runs: Path, tmp_path: Path):
     with pytest.raises(RunFolderError, match=r"settings\.gone: is not known here; another version wrote it"):
-        candidate(_retold(runs / "gan", tmp_path / "gan", gone=1))
+        read_entry(_retold(runs / "gan", tmp_path / "gan", gone=1))
 
 
 def test_a_test_set_of_other_classes_is_an_error(runs: Path, tmp_path: Path):
@@ -163,23 +165,23 @@ def test_a_test_set_of_other_classes_is_an_error(runs: Path, tmp_path: Path):
         (tmp_path / name).mkdir()
         Image.new("L", (32, 32)).save(tmp_path / name / "0.png")
     with pytest.raises(ExportError, match=r"has other classes than digits"):
-        evaluate(runs / "vae", tmp_path / "out", Asked(test=str(tmp_path)))
+        evaluate(runs / "vae", tmp_path / "out", EvaluationSettings(test=str(tmp_path)))
 
 
 def test_neither_a_run_nor_a_bundle_is_an_error(tmp_path: Path):
     with pytest.raises(ExportError, match=r"is neither a run folder \(run\.json\) nor a model's version"):
-        candidate(tmp_path)
+        read_entry(tmp_path)
 
 
 def test_an_unfinished_run_is_an_error(runs: Path, tmp_path: Path):
     shutil.copy(runs / "vae" / "run.json", tmp_path)
     with pytest.raises(RunFolderError, match=r"not a finished run: it has no checkpoint"):
-        candidate(tmp_path)
+        read_entry(tmp_path)
 
 
 def test_images_that_are_not_there_are_an_error_that_names_the_option(runs: Path, tmp_path: Path):
     with pytest.raises(ExportError, match=r"--data tells where they are: .*nowhere"):
-        evaluate(runs / "vae", tmp_path, Asked(data="nowhere"))
+        evaluate(runs / "vae", tmp_path, EvaluationSettings(data="nowhere"))
 
 
 def test_images_of_another_shape_are_an_error(runs: Path, models: Path, tmp_path: Path):
@@ -190,4 +192,4 @@ def test_images_of_another_shape_are_an_error(runs: Path, models: Path, tmp_path
 def test_a_file_that_holds_no_inception_is_an_error(runs: Path, tmp_path: Path):
     (tmp_path / "file.pt").write_text("nothing")
     with pytest.raises(ExportError, match=r"file\.pt"):
-        evaluate(runs / "vae", tmp_path, Asked(images=256, inception=tmp_path / "file.pt"))
+        evaluate(runs / "vae", tmp_path, EvaluationSettings(images=256, inception=tmp_path / "file.pt"))

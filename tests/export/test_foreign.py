@@ -10,8 +10,8 @@ from onnx import helper
 from torch import Tensor, nn
 
 from export.errors import ExportError, ImportRefused
-from export.foreign import from_onnx
 from export.golden import golden_inputs
+from export.onnx_import.generator import from_onnx
 from export.publish import publish
 from export.sessions import run, session
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
-from export import critic, publish
+from export import publish, quality_gate
 from export.bundle import read_manifest
 from export.errors import VariantRefused
 from export.fp16 import to_fp16
@@ -122,7 +122,7 @@ def test_a_bundle_gets_a_variant_of_fp16(runs: Path, tmp_path: Path, monkeypatch
         return [Measurement(graph=file.name, images_per_s=2 if "fp16" in file.name else 1) for file in files]
 
     monkeypatch.setattr(publish, "measure", measure)
-    monkeypatch.setattr(critic, "IMAGES_DRAWN", 1000)
+    monkeypatch.setattr(quality_gate, "IMAGES_DRAWN", 1000)
     published = publish.publish(from_run(runs / "vae"), tmp_path, "m", Plan(variants=("fp16",)))
     assert published.left_out == []
     files = {"generator.fp16.onnx", "decoder.fp16.onnx", "encoder.fp16.onnx"}

@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import helper
 
-from export import foreign, onnx_file
 from export.errors import ImportRefused
-from export.foreign import from_onnx
+from export.onnx_import import conversion, generator
+from export.onnx_import.generator import from_onnx
 from export.publish import publish
 from tests.fakes.nets import Net, assert_draws_as_it_came, weights
 
@@ -65,7 +65,7 @@ def test_what_is_published_draws_what_the_file_as_it_came_draws(name: str, tmp_p
 
 
 def test_a_conversion_that_draws_other_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_file, "_keep_places", lambda model: None)
+    monkeypatch.setattr(conversion, "_keep_places", lambda model: None)
     path = Net(9).then("Upsample", DOUBLE, mode="linear").then("Tanh").saved(tmp_path)
     with pytest.raises(ImportRefused, match=r"converted to opset 20 .* off by .* grey levels; export it with opset 20"):
         from_onnx(path)
@@ -155,7 +155,7 @@ def bright(net: Net) -> Net:
 def test_the_range_is_told_by_the_graphs_end_before_its_values(
     make: Any, range_: str, why: str, tmp_path: Path
 ) -> None:
-    found = from_onnx(make().saved(tmp_path)).found
+    found = from_onnx(make().saved(tmp_path)).note
     assert "NCHW (3 channels in axis 1)" in found
     assert f"range {range_} ({why}" in found
 
@@ -172,18 +172,18 @@ def test_a_range_that_nothing_tells_is_asked_for(make: Any, tmp_path: Path) -> N
     path = make().saved(tmp_path)
     with pytest.raises(ImportRefused, match=r"got values from .* on 256 rows of noise.*--range tells what"):
         from_onnx(path)
-    assert "(by --range)" in from_onnx(path, value_range="-1..1").found
+    assert "(by --range)" in from_onnx(path, value_range="-1..1").note
 
 
 def test_values_outside_a_range_that_was_asked_for_are_told(tmp_path: Path) -> None:
-    assert "% of the values drawn lie outside" in from_onnx(Net().saved(tmp_path), value_range="0..1").found
+    assert "% of the values drawn lie outside" in from_onnx(Net().saved(tmp_path), value_range="0..1").note
 
 
 def test_rows_are_run_as_there_is_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from export import sessions
 
     monkeypatch.setattr(sessions, "_affordable_rows", lambda graph: 3)
-    monkeypatch.setattr(foreign, "LOOKED_AT_IMAGES", 16)
+    monkeypatch.setattr(generator, "SAMPLE_IMAGES", 16)
     ran: list[int] = []
 
     class Watched(sessions.Session):

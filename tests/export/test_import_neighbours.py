@@ -8,9 +8,9 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from export import foreign
 from export.errors import ImportRefused
-from export.foreign import from_onnx
+from export.onnx_import import generator
+from export.onnx_import.generator import from_onnx
 from tests.fakes.nets import Net, assert_draws_as_it_came, weights
 
 
@@ -41,7 +41,7 @@ def with_function(folder: Path, opset: int, *body: onnx.NodeProto) -> Path:
 def test_bounds_may_be_constants_of_any_kind(tmp_path: Path) -> None:
     net = Net().then("Mul", np.float32(0.05)).then("Add", np.float32(0.5))
     path = with_constants(net, "Clip", value_float=0.0, value_float_=1.0).saved(tmp_path)
-    assert "range 0..1 (by Clip 'v6' at its end)" in from_onnx(path).found
+    assert "range 0..1 (by Clip 'v6' at its end)" in from_onnx(path).note
 
 
 def test_a_row_that_is_baked_into_a_constant_of_any_kind_is_set_free(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_values_a_little_below_zero_are_not_taken_for_minus_one_to_one(tmp_path:
     path = Net().then("Sigmoid").then("Mul", by_channel[0]).then("Add", by_channel[1]).saved(tmp_path)
     with pytest.raises(ImportRefused, match=r"got values from -0\.0.*--range tells"):
         from_onnx(path)
-    assert "range 0..1 (by --range)" in from_onnx(path, value_range="0..1").found
+    assert "range 0..1 (by --range)" in from_onnx(path, value_range="0..1").note
 
 
 def dropout_in_training() -> Net:
@@ -140,7 +140,7 @@ def test_what_the_rewriting_stumbles_over_is_told_in_a_line(tmp_path: Path, monk
         except KeyError as error:
             raise RuntimeError("An error occurred at step 0") from error
 
-    monkeypatch.setattr(foreign, "optimise", stumble)
+    monkeypatch.setattr(generator, "optimise", stumble)
     with pytest.raises(
         ImportRefused, match=r"net\.onnx: onnx cannot work on it, KeyError: 'no such shape'; is the file dam"
     ):

@@ -10,7 +10,9 @@ from export import measure, publish
 from export.bundle import read_manifest
 from export.command import Bench
 from export.errors import MeasurementError
+from export.sessions import session_on
 from export.source import from_run
+from export.variants import LOSSY, Lossy
 
 
 @pytest.fixture
@@ -71,19 +73,17 @@ def test_a_provider_that_onnxruntime_puts_another_in_place_of_is_an_error(
 ):
     monkeypatch.setattr(measure.onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(measure.onnxruntime, "preload_dlls", lambda: None)
-    options = measure.onnxruntime.SessionOptions()
-    options.log_severity_level = 4
     with pytest.raises(MeasurementError, match="and runs CPUExecutionProvider"):
-        measure._session(str(version / "generator.onnx"), options, "CUDAExecutionProvider")
+        session_on("CUDAExecutionProvider", str(version / "generator.onnx"), 1)
     with pytest.raises(MeasurementError, match=r"^CPUExecutionProvider was asked for; this onnxruntime has CUDAEx"):
-        measure._session(str(version / "generator.onnx"), options, "CPUExecutionProvider")
+        session_on("CPUExecutionProvider", str(version / "generator.onnx"), 1)
 
 
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="a GPU is here")
 def test_a_device_that_is_not_there_ends_an_export_before_its_variants_are_made(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(publish, "to_fp16", lambda graph: pytest.fail("made"))
+    monkeypatch.setitem(LOSSY, "fp16", Lossy(lambda graph, inputs: pytest.fail("made"), "cuda"))
     with pytest.raises(MeasurementError, match="CUDAExecutionProvider was asked for, but"):
         publish.publish(from_run(runs / "gan"), tmp_path, "m", publish.Plan(("fp16",), measure=True, device="cuda"))
     assert not list((tmp_path / "m").glob("[0-9]*"))
@@ -95,4 +95,4 @@ def test_batches_that_memory_cannot_hold_are_not_measured(version: Path, monkeyp
     monkeypatch.setattr(measure, "free_bytes", lambda: 2000)
     monkeypatch.setattr(measure, "RUN_S", 0.0)
     setting = measure.Setting(str(version / "generator.onnx"), "CPUExecutionProvider", 1, 10)
-    assert [found["batch_size"] for found in measure._measure_here(setting)] == [1, 4, 16]
+    assert [found["batch_size"] for found in measure._measurements(setting)] == [1, 4, 16]

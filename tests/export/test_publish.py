@@ -11,13 +11,14 @@ from google.protobuf import json_format
 from onnx import numpy_helper
 from PIL import Image
 
-from export import critic, publish
+from export import publish, quality_gate
 from export.bundle import read_manifest
 from export.errors import ExportError, ParityError
 from export.golden import GOLDEN_SEED, golden_inputs, noise_of
 from export.publish import Plan
 from export.sessions import Arrays, run, session
 from export.source import Source, from_run
+from export.variants import LOSSY, Lossy
 from export.verify import BATCH_SIZES
 from figment.v1.manifest_pb2 import Manifest, Measurement
 from training.errors import RunFolderError
@@ -41,8 +42,8 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         return [Measurement(graph=name, provider=device, threads=1, images_per_s=rate) for name, rate in rates.items()]
 
     monkeypatch.setattr(publish, "measure", measure)
-    monkeypatch.setattr(critic, "IMAGES_DRAWN", 1000)
-    monkeypatch.setattr(critic, "MAX_DRIFT", 0.3)  # networks trained for seconds on digits hardly stand 8 bits
+    monkeypatch.setattr(quality_gate, "IMAGES_DRAWN", 1000)
+    monkeypatch.setattr(quality_gate, "MAX_DRIFT", 0.3)  # networks trained for seconds on digits hardly stand 8 bits
     return chosen
 
 
@@ -147,7 +148,7 @@ def test_a_variant_that_draws_other_images_is_left_out(
         weights.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weights) + 8, bias))
         return copy
 
-    monkeypatch.setattr(publish, "to_int8", darker)
+    monkeypatch.setitem(LOSSY, "int8", Lossy(darker, "cpu"))
     published = publish.publish(vae, tmp_path, "m", INT8)
     (reason,) = published.left_out
     assert reason.startswith("generator.int8.onnx: Frechet distance (frechet_random) ")
@@ -200,4 +201,4 @@ def test_the_sheet_of_a_bundle_is_a_picture(models: Path):
     ("exact", "variant", "told"), [(2.0, 2.1, "+5.00%"), (0.0, 0.1, "from nothing"), (0.0, 0.0, "unchanged")]
 )
 def test_what_a_variant_does_to_images_that_are_all_the_same_is_told(exact: float, variant: float, told: str):
-    assert critic.change(exact, variant) == told
+    assert quality_gate.relative_change(exact, variant) == told

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from export.candidate import candidate
+from export.entry import read_entry
 from export.source import from_run
 from training.errors import RunFolderError, Stopped
 from training.record import read_record, read_run
 from training.settings import TrainSettings
 from training.trainer import resume, train
 
-READERS: list[Callable[[Path], object]] = [resume, from_run, candidate]
+READERS: list[Callable[[Path], object]] = [resume, from_run, read_entry]
 """All that is done with a run folder."""
 
 STEPS = 4
@@ -32,7 +32,7 @@ def began(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("reader", [from_run, candidate])
+@pytest.mark.parametrize("reader", [from_run, read_entry])
 def test_an_unfinished_run_tells_how_far_it_is_and_how_it_goes_on(
     reader: Callable[[Path], object], began: Path
 ) -> None:

@@ -14,7 +14,7 @@ class GroupNormalization18(RewriteRuleClassBase):
     """GroupNormalization(x, scale, bias) -> InstanceNormalization of each group by its scale and bias."""
 
     def pattern(self, op: Any, x: Any, scale: Any, bias: Any) -> Any:
-        """Any of them."""
+        """GroupNormalization(x, scale, bias) with any attributes."""
         return op.GroupNormalization(x, scale, bias, _allow_other_attributes=True, _outputs=["normed"])
 
     def rewrite(self, op: Any, x: ir.Value, scale: ir.Value, bias: ir.Value, normed: ir.Value) -> Any:

@@ -1,13 +1,12 @@
-"""What a foreign graph's pixels mean, and by what that is known: layout by the channels, range by its last nodes or its values.
+"""The pixel format of a graph from elsewhere: layout by its channels, range by its last nodes or by the values drawn.
 
-    graph, drawn values, options -> found() -> Pixels, words
+    graph, drawn values, options -> pixel_format() -> Pixels, words
 
 The end of a graph is better evidence than values: a tanh whose pictures are bright draws nothing below zero. Where neither
 tells, the person does.
 """
 
 import math
-from collections.abc import Callable
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -15,7 +14,7 @@ import numpy.typing as npt
 import onnx
 
 from export.errors import ImportRefused
-from export.onnx_file import constants
+from export.onnx_import.file import constants, node_name
 from export.pixels import Pixels
 
 Layout = Literal["auto", "NCHW", "NHWC"]
@@ -57,7 +56,15 @@ class _Interval(NamedTuple):
     by: str
 
 
-def found(
+class _Affine(NamedTuple):
+    """scale * the values of the tensor `of` + offset."""
+
+    scale: float
+    offset: float
+    of: str
+
+
+def pixel_format(
     model: onnx.ModelProto, name: str, drawn: npt.NDArray[np.generic], layout: Layout, value_range: Range
 ) -> tuple[Pixels, str]:
     """How the output `name` gives its images, of which `drawn` are some, and in words how that was found.
@@ -79,13 +86,13 @@ def found(
             f"{name}: {unusable} of {drawn.size} values drawn are infinite or no numbers (NaN): are the trained weights in "
             "the file? Exported in half precision, large values overflow: export it in float32"
         )
-    chosen, why = _range(model, name, drawn) if value_range == "auto" else (value_range, "by --range")
-    black, white = RANGES[chosen]
+    name_of_range, why = _range(model, name, drawn) if value_range == "auto" else (value_range, "by --range")
+    black, white = RANGES[name_of_range]
     margin = SLACK * (white - black)
     levels = drawn.astype(np.float32)
     outside = float(((levels < black - margin) | (levels > white + margin)).mean())
     cut = f"; {outside:.1%} of the values drawn lie outside and become black or white" if outside else ""
-    return Pixels(order, black, white), f"{of_layout}, range {chosen} ({why}){cut}"
+    return Pixels(order, black, white), f"{of_layout}, range {name_of_range} ({why}){cut}"
 
 
 def _layout(name: str, shape: tuple[int, ...], layout: Layout) -> Literal["NCHW", "NHWC"]:
@@ -141,52 +148,44 @@ class _Graph:
 
     def interval(self, name: str) -> _Interval | None:
         """Between what the values of a tensor lie, where nodes of known bounds tell it."""
-        changes: list[Callable[[_Interval], _Interval | None]] = []
+        scale, offset = 1.0, 0.0  # its values are scale * those of the tensor looked at + offset
         while (node := self._makers.get(name)) is not None:
-            kind, name = node.op_type, node.input[0] if node.input else ""
-            by = f"{kind} {node.name or node.output[0]!r}"
-            if kind in _BOUNDED:
-                return _changed(_Interval(*_BOUNDED[kind], by), changes)
-            if kind == "Clip" and (bounds := self._bounds(node)):
-                return _changed(_Interval(*bounds, by), changes)
-            if kind in ("Resize", "Upsample") and not _is_cubic(node):
+            kind = node.op_type
+            bounds = self._bounds(node) if kind == "Clip" else _BOUNDED.get(kind)
+            if bounds:
+                low, high = sorted(scale * bound + offset for bound in bounds)
+                return _Interval(low, high, node_name(node))
+            if kind in _KEEPING or (kind in ("Resize", "Upsample") and not _is_cubic(node)):
+                name = node.input[0] if node.input else ""
                 continue
-            if kind in _KEEPING:
-                continue
-            step = self._arithmetic(node)
-            if step is None:
+            affine = self._affine(node)
+            if affine is None:
                 return None
-            change, name = step
-            changes.append(change)
+            scale, offset, name = scale * affine.scale, scale * affine.offset + offset, affine.of
         return None
 
     def _bounds(self, node: onnx.NodeProto) -> tuple[float, float] | None:
         attributes = {each.name: each.f for each in node.attribute}
         if {"min", "max"} <= attributes.keys():
             return attributes["min"], attributes["max"]
-        known = [self._number(each) for each in node.input[1:3]]
-        return (known[0], known[1]) if len(known) == 2 and known[0] is not None and known[1] is not None else None
+        ends = [self._number(each) for each in node.input[1:3]]
+        return (ends[0], ends[1]) if len(ends) == 2 and ends[0] is not None and ends[1] is not None else None
 
-    def _arithmetic(self, node: onnx.NodeProto) -> tuple[Callable[[_Interval], _Interval | None], str] | None:
-        """What a node with one number does to an interval, and its other input."""
+    def _affine(self, node: onnx.NodeProto) -> _Affine | None:
+        """What a node with one number does to its other input."""
         if node.op_type == "Neg":
-            return lambda each: _Interval(-each.high, -each.low, each.by), node.input[0]
+            return _Affine(-1, 0, node.input[0])
         if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
             return None
         left, right = (self._number(each) for each in node.input)
         number = right if left is None else left
         if number is None or (left is not None and node.op_type == "Div"):
             return None
+        if node.op_type == "Sub" and left is not None:
+            return _Affine(-1, number, node.input[1])
         scale = {"Mul": number, "Div": 1 / number if number else math.nan}.get(node.op_type, 1.0)
         offset = {"Add": number, "Sub": -number}.get(node.op_type, 0.0)
-        if node.op_type == "Sub" and left is not None:
-            scale, offset = -1.0, number
-
-        def change(each: _Interval) -> _Interval:
-            ends = sorted((scale * each.low + offset, scale * each.high + offset))
-            return _Interval(ends[0], ends[1], each.by)
-
-        return change, node.input[0] if left is None else node.input[1]
+        return _Affine(scale, offset, node.input[0] if left is None else node.input[1])
 
     def _number(self, name: str) -> float | None:
         """A constant that is one number, or the same for all channels."""
@@ -194,13 +193,6 @@ class _Graph:
         if array is None or array.size == 0 or array.dtype.kind not in "fiu" or not (array == array.flat[0]).all():
             return None
         return float(array.flat[0])
-
-
-def _changed(interval: _Interval, changes: list[Callable[[_Interval], _Interval | None]]) -> _Interval | None:
-    found: _Interval | None = interval
-    for change in reversed(changes):
-        found = change(found) if found is not None else None
-    return found
 
 
 def _is_cubic(node: onnx.NodeProto) -> bool:

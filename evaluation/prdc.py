@@ -1,6 +1,6 @@
-"""How far two sets of features lie in each other's neighbourhoods: fidelity and diversity apart.
+"""Precision, recall, density and coverage: how far two sets of features lie in each other's neighbourhoods.
 
-    real (N, D), drawn (M, D) -> radii to each k-th neighbour -> Neighbourhood
+    real (N, D), drawn (M, D) -> radii to each k-th neighbour -> Prdc
 
 Each set stands for the balls around its rows that reach to the k-th nearest other row of the same set. Squared
 distances are taken block by block in float32, so that 10,000 rows against 10,000 need some 60 MB beside a copy of the
@@ -21,7 +21,7 @@ Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Neighbourhood:
+class Prdc:
     """Precision and recall lie in [0, 1] and count rows in the other set's balls; one outlier with its wide ball can
     lift them. Density, which may pass 1, counts balls, and coverage in [0, 1] the real balls that hold a drawn row:
     both trust the real set's balls alone. Two sets of one distribution have an expected density of 1 and coverage of
@@ -34,7 +34,7 @@ class Neighbourhood:
     coverage: float
 
 
-def neighbourhood(real: Floats, drawn: Floats, k: int = 5) -> Neighbourhood:
+def prdc(real: Floats, drawn: Floats, k: int = 5) -> Prdc:
     """Compare real (N, D) with drawn (M, D) features, by balls that reach to the k-th neighbour.
 
     Raises: ValueError, if a set has k rows or fewer, the sets differ in D, or values are not finite.
@@ -44,17 +44,17 @@ def neighbourhood(real: Floats, drawn: Floats, k: int = 5) -> Neighbourhood:
     centre = real.mean(0, dtype=np.float64)  # far from the origin, float32 would cancel
     a, b = ((rows - centre).astype(np.float32) for rows in (real, drawn))
     real_radii, drawn_radii = _radii(a, k), _radii(b, k)
-    held = np.zeros(len(b), np.int64)
+    balls = np.zeros(len(b), np.int64)
     recalled = covered = 0
     for rows, distances in _distances(a, b):
         inside = distances <= real_radii[rows, None]
-        held += np.count_nonzero(inside, axis=0)
+        balls += np.count_nonzero(inside, axis=0)
         covered += int(inside.any(1).sum())
         recalled += int((distances <= drawn_radii).any(1).sum())
-    return Neighbourhood(
-        precision=float((held > 0).mean()),
+    return Prdc(
+        precision=float((balls > 0).mean()),
         recall=recalled / len(a),
-        density=float(held.mean() / k),
+        density=float(balls.mean() / k),
         coverage=covered / len(a),
     )
 

@@ -1,6 +1,6 @@
-"""What is judged: a trained model, or the graphs of a bundle, as `evaluation` wants its subjects.
+"""What `evaluation` scores: a trained network, or the graphs of a bundle.
 
-    run folder -> Model -> TrainedSubject        version folder -> onnxruntime -> ServedSubject
+    run folder -> Model -> TrainedModel        version folder -> onnxruntime -> ServedModel
 
 What is served is what is scored: a bundle's images are those of its graphs, rounded and all.
 """
@@ -13,8 +13,9 @@ import onnx
 import torch
 from torch import Tensor
 
+from evaluation.features import to_pixels
 from evaluation.likelihood import iwae_bound
-from evaluation.subject import Floats, Images, Labels
+from evaluation.model import Floats, Images, Labels
 from export.pixels import IMAGES
 from export.sessions import Arrays, run, session
 from figment.v1.manifest_pb2 import Manifest
@@ -22,8 +23,8 @@ from training.data import pixels_to_bytes
 from training.model import Model
 
 
-class TrainedSubject:
-    """A model as it was trained, on the CPU."""
+class TrainedModel:
+    """A model as it was trained, on the CPU; an EvaluatedModel."""
 
     def __init__(self, model: Model, name: str) -> None:
         self.name = name
@@ -47,8 +48,8 @@ class TrainedSubject:
     @torch.inference_mode()
     def encode(self, images: Images, labels: Labels) -> tuple[Floats, Floats]:
         """Returns mean and log-variance of q(z|x): (N, Z) each."""
-        assert self._model.encoder is not None, "asked only where there is an encoder"
-        mean, log_variance = self._model.encoder(_pixels(images), _tensor(labels))
+        assert self._model.encoder is not None, "called only where there is an encoder"
+        mean, log_variance = self._model.encoder(to_pixels(images), _tensor(labels))
         return mean.numpy(), log_variance.numpy()
 
     def bound(self, images: Images, labels: Labels, draws: int, seed: int) -> npt.NDArray[np.float64] | None:
@@ -56,11 +57,11 @@ class TrainedSubject:
         encoder = self._model.encoder
         if encoder is None or labels is not None:
             return None
-        return iwae_bound(encoder, self._model.log_likelihood, self._model.log_prior, _pixels(images), draws, seed)
+        return iwae_bound(encoder, self._model.log_likelihood, self._model.log_prior, to_pixels(images), draws, seed)
 
 
-class ServedSubject:
-    """A bundle's fp32 graphs, on the CPU."""
+class ServedModel:
+    """A bundle's fp32 graphs, on the CPU; an EvaluatedModel."""
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
         self.name = f"{manifest.name}/{manifest.version}"
@@ -84,20 +85,16 @@ class ServedSubject:
 
     def encode(self, images: Images, labels: Labels) -> tuple[Floats, Floats]:
         """Returns mean and log-variance of q(z|x): (N, Z) each."""
-        found = self._run("encoder", {IMAGES: images}, labels)
-        return found["mean"], found["log_variance"]
+        posterior = self._run("encoder", {IMAGES: images}, labels)
+        return posterior["mean"], posterior["log_variance"]
 
     def bound(self, images: Images, labels: Labels, draws: int, seed: int) -> None:
-        """A bundle's graphs round to grey levels and know no likelihood."""
+        """None: a bundle's graphs round to grey levels and know no likelihood."""
 
     def _run(self, role: str, inputs: Arrays, labels: Labels) -> Arrays:
         graph = self._sessions[role]
-        wants_label = any(node.name == "label" for node in graph.get_inputs())
-        return run(graph, inputs | ({"label": labels} if wants_label and labels is not None else {}))
-
-
-def _pixels(images: Images) -> Tensor:
-    return torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2).div(127.5).sub(1)
+        takes_label = any(node.name == "label" for node in graph.get_inputs())
+        return run(graph, inputs | ({"label": labels} if takes_label and labels is not None else {}))
 
 
 def _tensor(labels: Labels) -> Tensor | None:
