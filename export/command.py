@@ -20,7 +20,8 @@ from export.onnx_import.pixel_format import Layout, Range
 from export.publish import Plan, Published, make_and_publish
 from export.quality_gate import relative_change
 from export.source import Source, from_run
-from export.variants import LOSSY, Device, Variant, variants_for
+from export.variants import LOSSY, Device, variants_for
+from figment.bundles import LossyVariant
 from figment.v1.manifest_pb2 import Manifest
 from training.errors import RunFolderError
 
@@ -50,7 +51,7 @@ class _PublishOptions(BaseSettings):
 
     models: Path = Field(Path("models"), description="folder of models to publish into")
     tune: bool = Field(False, description="try the lossy variants of the device, measure the speed of every graph")
-    variants: tuple[Variant, ...] | None = Field(
+    variants: tuple[LossyVariant, ...] | None = Field(
         None, description=f"lossy variants to try: {', '.join(LOSSY)}; by default none, with --tune {WITH_TUNE}"
     )
     device: Device = Field("cpu", description="what speed is measured on: cpu or cuda")

@@ -11,12 +11,15 @@ from onnx_ir.passes.common import IdentityEliminationPass, NameFixPass, RemoveUn
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
 from export.errors import VariantRefused
+from export.sessions import Arrays
+
+DEVICE = "cuda"
 
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
-def to_fp16(graph: onnx.ModelProto) -> onnx.ModelProto | None:
-    """The fp16 form of `graph`; None where it has fewer than two layers.
+def convert(graph: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto | None:
+    """The fp16 form of `graph`, whatever its inputs; None where it has fewer than two layers.
 
     Raises: VariantRefused, if parts of it are in fp16 already.
     """

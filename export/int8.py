@@ -20,6 +20,8 @@ from export.biases import correct_biases
 from export.sessions import Arrays, split
 from export.tensors import tensors
 
+DEVICE = "cpu"
+
 WEIGHTED = frozenset({"Conv", "Gemm"})
 ACTIVATIONS = frozenset({"LeakyRelu", "Relu"})
 LAYOUT = frozenset({"Reshape", "Transpose", "Concat", "Split", "DepthToSpace"})
@@ -33,7 +35,7 @@ Ranges = dict[str, list[dict[str, Any]]]
 """By tensor, or by tensor and channel: the values between which it is quantised."""
 
 
-def to_int8(exact: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto | None:
+def convert(exact: onnx.ModelProto, inputs: Arrays) -> onnx.ModelProto | None:
     """The int8 form of `exact`, its ranges those of `inputs`; None where it has no layer worth quantising.
 
     inputs: of the graph by name, some hundred rows each.

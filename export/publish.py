@@ -24,9 +24,9 @@ from export.pixels import IMAGES
 from export.quality_gate import QualityGate
 from export.sessions import Arrays, run, session
 from export.source import Source
-from export.variants import LOSSY, Device, Variant
+from export.variants import LOSSY, Device
 from export.verify import BATCH_SIZES, GREY_LEVELS, verify
-from figment.bundles import FORMAT
+from figment.bundles import FORMAT, LossyVariant
 from figment.images import Images
 from figment.v1.manifest_pb2 import Drift, Manifest
 
@@ -51,7 +51,7 @@ class Plan:
     evaluate   measure the quality of the exact graphs
     """
 
-    variants: tuple[Variant, ...] = ()
+    variants: tuple[LossyVariant, ...] = ()
     measure: bool = False
     evaluate: bool = False
     device: Device = "cpu"
@@ -136,7 +136,7 @@ class _VersionWriter:
             if name in {"noise", "label", IMAGES}:
                 self._golden["labels" if name == "label" else name] = array[:GOLDEN_IMAGES]
 
-    def add_variant(self, variant: Variant, gate: QualityGate) -> list[str]:
+    def add_variant(self, variant: LossyVariant, gate: QualityGate) -> list[str]:
         """Convert the graphs, let them pass the gate, verify and write them; returns why there is no encoder, if there should be.
 
         Raises: VariantRefused, if it draws worse images than it may.
@@ -189,7 +189,7 @@ class _VersionWriter:
         Images(self._tensors[IMAGES]).save(self._folder / "samples.png")
         bundle.write_manifest(self._manifest, self._folder)
 
-    def _converted(self, variant: Variant, role: str, inputs: Arrays) -> onnx.ModelProto:
+    def _converted(self, variant: LossyVariant, role: str, inputs: Arrays) -> onnx.ModelProto:
         graph = self._source.graphs[role]
         names = {node.name for node in graph.graph.input}
         own = {name: array for name, array in inputs.items() if name in names}

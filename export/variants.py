@@ -1,20 +1,19 @@
-"""The lossy variants of a graph: how each is made, and the device on which it may pay.
+"""The lossy variants of a graph: what makes each, and the device on which it may pay.
 
     exact graph, calibration inputs -> LOSSY[variant].convert -> graph, or None where it has no layers that are worth it
 
-A new variant is a row here, and a module for its conversion.
+Each is a module of this package by the name of the variant, with a function `convert` and the name of its DEVICE.
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Literal, NamedTuple
 
 import onnx
 
-from export.fp16 import to_fp16
-from export.int8 import to_int8
 from export.sessions import Arrays
+from figment.bundles import LOSSY_VARIANTS, LossyVariant
 
-Variant = Literal["int8", "fp16"]
 Device = Literal["cpu", "cuda"]
 
 
@@ -25,12 +24,14 @@ class Lossy(NamedTuple):
     device: Device
 
 
-LOSSY: dict[Variant, Lossy] = {
-    "int8": Lossy(to_int8, "cpu"),
-    "fp16": Lossy(lambda graph, _: to_fp16(graph), "cuda"),
-}
+def _lossy(variant: LossyVariant) -> Lossy:
+    module = import_module(f"export.{variant}")
+    return Lossy(module.convert, module.DEVICE)
 
 
-def variants_for(device: Device) -> tuple[Variant, ...]:
+LOSSY = {variant: _lossy(variant) for variant in LOSSY_VARIANTS}
+
+
+def variants_for(device: Device) -> tuple[LossyVariant, ...]:
     """Those that may pay on `device`."""
     return tuple(variant for variant, lossy in LOSSY.items() if lossy.device == device)

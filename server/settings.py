@@ -8,12 +8,12 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, PositiveFloat, model_validator
 
-from figment.bundles import Variant
+from figment.bundles import LossyVariant
 from server.addresses import Address
 
 MIB = 1024 * 1024
 
-Choice = Variant | Literal["auto"]
+Choice = Literal["fp32", LossyVariant, "auto"]
 """What an operator may ask for; "auto" is the variant that is the fastest on the engine's provider."""
 
 

@@ -15,10 +15,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from training.architecture import Architecture, is_supported_size
 from training.errors import RunFolderError
 from training.families import FamilyName, family
 from training.likelihood import LIKELIHOODS
-from training.networks import Architecture, Encoder, Generator, is_supported_size
+from training.networks import Encoder, Generator
 from training.prior import MixturePrior
 from training.settings import Likelihood
 

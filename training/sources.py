@@ -18,10 +18,10 @@ import PIL
 from PIL import Image
 
 from figment.imaging import UnreadablePicture, ValueRange
+from training.architecture import is_supported_size
 from training.data import ImageSet
 from training.errors import DataError
 from training.listing import listing
-from training.networks import is_supported_size
 from training.oddities import Oddities
 from training.parquet import shards_source
 from training.pictures import Picture, Source, endings, listed

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from training import checkpoint
 from training.adversarial import ADVERSARIAL
+from training.architecture import PRESETS, Architecture
 from training.batch import draw_batch
 from training.data import ImageSet
 from training.errors import Diverged, RunFolderError, Stopped, TrainingError
 from training.learner import Learner
 from training.model import Model, ModelFacts
-from training.networks import PRESETS, Architecture
 from training.parallel import ALONE, World, world
 from training.posterior import fit_prior, pixel_variance
 from training.record import is_finished, read_record, standing

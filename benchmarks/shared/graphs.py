@@ -25,7 +25,8 @@ from export.graphs import OPSET, Role, to_onnx, to_proto
 from export.pixels import Pixels
 from figment.bundles import FORMAT
 from figment.v1.manifest_pb2 import Manifest
-from training.networks import Architecture, Generator
+from training.architecture import Architecture
+from training.networks import Generator
 
 SEED = 1
 GOLDEN_IMAGES = 16

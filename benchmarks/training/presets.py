@@ -16,9 +16,10 @@ from benchmarks.shared.report import row, table
 from export.graphs import roles, to_onnx, to_proto
 from export.measure import machine, measure
 from export.optimise import optimise
+from training.architecture import PRESETS, Architecture
 from training.cost import networks
 from training.model import Model, ModelFacts
-from training.networks import PRESETS, Architecture, Discriminator
+from training.networks import Discriminator
 from training.settings import Preset
 
 SHAPES = ((28, 1), (64, 3), (128, 3))

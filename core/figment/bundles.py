@@ -20,8 +20,11 @@ ROLES: tuple[Role, ...] = get_args(Role)
 """What a graph of a model does."""
 
 FP32 = "fp32"
+"""The exact form of a graph."""
 
-Variant = Literal["fp32", "fp16", "int8"]
+LossyVariant = Literal["fp16", "int8"]
 
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
-"""Forms of a graph: the exact one and those that are quicker somewhere."""
+LOSSY_VARIANTS: tuple[LossyVariant, ...] = get_args(LossyVariant)
+"""Forms that are quicker somewhere; what makes one is a module of the export of that name."""
+
+VARIANTS = (FP32, *LOSSY_VARIANTS)

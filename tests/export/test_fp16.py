@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from export import publish, quality_gate
 from export.bundle import read_manifest
 from export.errors import VariantRefused
-from export.fp16 import to_fp16
+from export.fp16 import convert
 from export.golden import golden_inputs
 from export.graphs import OPSET, roles, to_onnx, to_proto
 from export.optimise import optimise
@@ -22,8 +22,8 @@ from export.sessions import Arrays, run, session
 from export.source import from_run
 from figment.v1.manifest_pb2 import Measurement
 from tests.fakes.servers import MODELS
+from training.architecture import Architecture
 from training.model import Model, ModelFacts
-from training.networks import Architecture
 
 FLOAT = onnx.TensorProto.FLOAT
 RANDOM = np.random.default_rng(0)
@@ -32,7 +32,7 @@ RANDOM = np.random.default_rng(0)
 def assert_near(exact: onnx.ModelProto, inputs: Arrays) -> Arrays:
     """The outputs of `exact`, which its fp16 form gives too: images to a grey level, latents to fp16's 11 bits."""
     expected = run(session(exact), inputs)
-    made = to_fp16(exact)
+    made = convert(exact, {})
     if made is None:
         return expected
     onnx.checker.check_model(made, full_check=True)
@@ -105,7 +105,7 @@ def drawing(names: bool) -> onnx.ModelProto:
 def test_what_follows_the_last_layer_is_in_fp32_and_constants_may_be_shared(names: bool) -> None:
     graph = drawing(names)
     assert_near(graph, golden_inputs(64, 8, 0))
-    made = to_fp16(graph)
+    made = convert(graph, {})
     assert made is not None
     kinds = {
         value.name: value.type.tensor_type.elem_type
@@ -134,7 +134,7 @@ def test_a_bundle_gets_a_variant_of_fp16(runs: Path, tmp_path: Path, monkeypatch
 
 
 def test_a_graph_that_is_partly_in_fp16_is_left_as_it_is() -> None:
-    graph = to_fp16(drawing(names=True))
+    graph = convert(drawing(names=True), {})
     assert graph is not None
     with pytest.raises(VariantRefused, match="parts of the graph are in fp16 already"):
-        to_fp16(graph)
+        convert(graph, {})

@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from export.graphs import OPSET
-from export.int8 import to_int8
+from export.int8 import convert
 from export.sessions import run, session
 
 RANDOM = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def noise(rows: int = 128) -> dict[str, np.ndarray]:
 
 
 def quantised(graph: onnx.ModelProto) -> onnx.ModelProto:
-    made = to_int8(graph, noise())
+    made = convert(graph, noise())
     assert made is not None
     onnx.checker.check_model(made, full_check=True)
     return made
@@ -96,7 +96,7 @@ def test_the_images_stay_near():
 def test_the_means_of_the_channels_stay():
     graph = drawing("")
     given = noise(512)
-    made = to_int8(graph, given)
+    made = convert(graph, given)
     assert made is not None
     means = [run(session(each), given)["images"].mean((0, 2, 3)) for each in (graph, made)]
     np.testing.assert_allclose(*means, atol=0.03)
@@ -162,4 +162,4 @@ def test_a_graph_without_layers_has_no_int8_form(operator: str):
         [helper.make_tensor_value_info("y", FLOAT, ["N", 4, 8, 8])],
     )
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
-    assert to_int8(model, noise()) is None
+    assert convert(model, noise()) is None

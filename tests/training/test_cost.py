@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from training.architecture import Architecture
 from training.cost import estimate, networks
 from training.errors import DataError
 from training.families import FamilyName
 from training.model import Model, ModelFacts
-from training.networks import Architecture, Discriminator
+from training.networks import Discriminator
 from training.settings import TrainSettings
 
 

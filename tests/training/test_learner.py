@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from training.adversarial import ADVERSARIAL
+from training.architecture import Architecture
 from training.augment import Augmentation
 from training.batch import Batch
 from training.errors import TrainingError
@@ -18,7 +19,6 @@ from training.families.hybrid import ADVERSARIAL_SHARE
 from training.learner import Learner, _is_bf16
 from training.likelihood import gaussian_nll, optimal_variance
 from training.model import ModelFacts
-from training.networks import Architecture
 from training.objective import gradient_penalties, kl_divergence
 from training.parallel import ALONE
 from training.prior import MixturePrior

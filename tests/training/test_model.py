@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.distributions import Bernoulli, Independent, Normal
 
+from training.architecture import Architecture
 from training.errors import RunFolderError
 from training.families import FamilyName
 from training.model import FORMAT, Model, ModelFacts, ema_into
-from training.networks import Architecture
 from training.settings import Likelihood
 
 

@@ -7,16 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from training.networks import (
-    PRESETS,
-    Architecture,
-    Discriminator,
-    Encoder,
-    Generator,
-    Size,
-    _Residual,
-    is_supported_size,
-)
+from training.architecture import PRESETS, Architecture, Size, is_supported_size
+from training.networks import Discriminator, Encoder, Generator, _Residual
 from training.settings import Preset
 
 SHAPES = [(28, 1), (32, 1), (32, 3), (64, 3), (128, 3)]

@@ -10,9 +10,10 @@ from torch.distributions import Bernoulli, Normal
 from torch.distributions import kl_divergence as reference_kl
 
 from training.adversarial import ADVERSARIAL
+from training.architecture import Architecture
 from training.families import FamilyName, family
 from training.likelihood import bernoulli_nll, gaussian_nll, optimal_variance
-from training.networks import Architecture, Discriminator
+from training.networks import Discriminator
 from training.objective import adaptive_weights, gradient_penalties, kl_divergence
 from training.settings import Adversarial
 
