@@ -13,6 +13,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Self
@@ -42,22 +43,19 @@ GOOD_CODES = ("OK", "CANCELLED")
 _session = cache(open_session)
 
 
+@dataclass(eq=False)
 class Server:
     """One server of one graph."""
 
-    process: Process
-
-    def __init__(
-        self, name: str, graph: Graph, file: Path, endpoint: Endpoint, port: int, command: Sequence[str]
-    ) -> None:
-        self.name = name
-        self.graph = graph
-        self.file = file
-        self.endpoint = endpoint
-        self.port = port
-        self.start_s = 0.0
-        self.idle_cores = 0.0
-        self.command = command
+    name: str
+    graph: Graph
+    file: Path
+    endpoint: Endpoint
+    port: int
+    command: Sequence[str]
+    process: Process = field(init=False)
+    start_s: float = 0.0
+    idle_cores: float = 0.0
 
     @contextmanager
     def running(self) -> Iterator[Self]:

@@ -28,11 +28,17 @@ from grpc_status import rpc_status
 from figment.v1 import image_service_pb2
 from figment_client.reasons import Asked, in_words
 
+_CLASS_OF: dict[grpc.StatusCode, type["FigmentError"]] = {}
+
 
 class FigmentError(Exception):
     """The server, or a check before it, refused; the message says what is wrong, what came and what is allowed."""
 
     code: ClassVar[grpc.StatusCode] = grpc.StatusCode.UNKNOWN
+
+    def __init_subclass__(cls, code: grpc.StatusCode) -> None:
+        cls.code = code
+        _CLASS_OF[code] = cls
 
     def __init__(self, message: str, *, request_id: str = "") -> None:
         super().__init__(message)
@@ -43,92 +49,58 @@ class FigmentError(Exception):
         return f"{self.message} (request {self.request_id})" if self.request_id else self.message
 
 
-class InvalidArgument(FigmentError):
+class InvalidArgument(FigmentError, code=grpc.StatusCode.INVALID_ARGUMENT):
     """The request is wrong; `field` names the part at fault, "" where the server named none."""
-
-    code = grpc.StatusCode.INVALID_ARGUMENT
 
     def __init__(self, message: str, *, field: str = "", request_id: str = "") -> None:
         super().__init__(message, request_id=request_id)
         self.field = field
 
 
-class NotFound(FigmentError):
+class NotFound(FigmentError, code=grpc.StatusCode.NOT_FOUND):
     """There is no such model or version."""
 
-    code = grpc.StatusCode.NOT_FOUND
 
-
-class FailedPrecondition(FigmentError):
+class FailedPrecondition(FigmentError, code=grpc.StatusCode.FAILED_PRECONDITION):
     """The model cannot do this."""
 
-    code = grpc.StatusCode.FAILED_PRECONDITION
 
-
-class Exhausted(FigmentError):
+class Exhausted(FigmentError, code=grpc.StatusCode.RESOURCE_EXHAUSTED):
     """The server is full; `retry_after_s` is its advice in seconds, 0 where it gave none."""
-
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
     def __init__(self, message: str, *, retry_after_s: float = 0.0, request_id: str = "") -> None:
         super().__init__(message, request_id=request_id)
         self.retry_after_s = retry_after_s
 
 
-class DeadlineExceeded(FigmentError):
+class DeadlineExceeded(FigmentError, code=grpc.StatusCode.DEADLINE_EXCEEDED):
     """No answer in time."""
 
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
 
-
-class Unavailable(FigmentError):
+class Unavailable(FigmentError, code=grpc.StatusCode.UNAVAILABLE):
     """The server cannot be reached, is starting or is draining."""
 
-    code = grpc.StatusCode.UNAVAILABLE
 
-
-class Cancelled(FigmentError):
+class Cancelled(FigmentError, code=grpc.StatusCode.CANCELLED):
     """The call was given up before the answer."""
 
-    code = grpc.StatusCode.CANCELLED
 
-
-class Unauthenticated(FigmentError):
+class Unauthenticated(FigmentError, code=grpc.StatusCode.UNAUTHENTICATED):
     """The server wants credentials."""
 
-    code = grpc.StatusCode.UNAUTHENTICATED
 
-
-class PermissionDenied(FigmentError):
+class PermissionDenied(FigmentError, code=grpc.StatusCode.PERMISSION_DENIED):
     """These credentials are not enough."""
 
-    code = grpc.StatusCode.PERMISSION_DENIED
 
-
-class Unimplemented(FigmentError):
+class Unimplemented(FigmentError, code=grpc.StatusCode.UNIMPLEMENTED):
     """The server does not know this method."""
 
-    code = grpc.StatusCode.UNIMPLEMENTED
 
-
-class Internal(FigmentError):
+class Internal(FigmentError, code=grpc.StatusCode.INTERNAL):
     """A bug on one of the two sides."""
 
-    code = grpc.StatusCode.INTERNAL
 
-
-_PLAIN = (
-    NotFound,
-    FailedPrecondition,
-    DeadlineExceeded,
-    Unavailable,
-    Cancelled,
-    Unauthenticated,
-    PermissionDenied,
-    Unimplemented,
-    Internal,
-)
-_CLASS_OF = {kind.code: kind for kind in _PLAIN}
 _CODE_OF_NUMBER = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -167,10 +139,11 @@ def from_message(error: image_service_pb2.Error) -> FigmentError:
 
 def _built(code: grpc.StatusCode, message: str, field: str, retry_after_s: float, request_id: str) -> FigmentError:
     message = message or code.name
-    if code is InvalidArgument.code:
+    kind = _CLASS_OF.get(code)
+    if kind is InvalidArgument:
         return InvalidArgument(message, field=field, request_id=request_id)
-    if code is Exhausted.code:
+    if kind is Exhausted:
         return Exhausted(message, retry_after_s=retry_after_s, request_id=request_id)
-    if code in _CLASS_OF:
-        return _CLASS_OF[code](message, request_id=request_id)
+    if kind:
+        return kind(message, request_id=request_id)
     return FigmentError(f"{code.name}: {message}", request_id=request_id)

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.frame import framed
-from deploy.grafana.panels import Facts, Panel, heat, lines
+from deploy.grafana.panels import Panel, heat, lines
 from deploy.grafana.queries import INSTANCE, MODEL, buckets, mean, quantiles, rate, total
 
 PADDING = total(rate("figment_padding_images_total"), "model")
@@ -24,13 +24,11 @@ def dashboard() -> Dashboard:
 def _saturation() -> list[Panel]:
     return [
         lines(
-            Facts(
-                "Queue",
-                "suffix: images",
-                "Images admitted and not yet answered, by model, and how many may be.",
-                "High: callers ask for more than is computed. At the limit requests are refused; see FigmentQueueNearlyFull "
-                "in docs/runbooks.md.",
-            ),
+            "Queue",
+            "suffix: images",
+            "Images admitted and not yet answered, by model, and how many may be.",
+            "High: callers ask for more than is computed. At the limit requests are refused; see FigmentQueueNearlyFull "
+            "in docs/runbooks.md.",
             {
                 "{{model}}": f"sum by (model) (figment_queue_images{{{MODEL}}})",
                 "limit": f"sum(figment_queue_limit_images{{{INSTANCE}}})",
@@ -38,12 +36,10 @@ def _saturation() -> list[Panel]:
             dashed="limit",
         ),
         lines(
-            Facts(
-                "Queue fill",
-                "percentunit",
-                "Images admitted by those that may be, of each replica.",
-                "High on one replica only: connections are not spread; balance requests, not connections (Envoy), or open more.",
-            ),
+            "Queue fill",
+            "percentunit",
+            "Images admitted by those that may be, of each replica.",
+            "High on one replica only: connections are not spread; balance requests, not connections (Envoy), or open more.",
             {
                 "{{instance}}": f"sum by (instance) (figment_queue_images{{{INSTANCE}}}) / "
                 f"sum by (instance) (figment_queue_limit_images{{{INSTANCE}}})"
@@ -51,13 +47,11 @@ def _saturation() -> list[Panel]:
             most=1,
         ),
         lines(
-            Facts(
-                "Engines busy",
-                "percentunit",
-                "Share of their time that the threads of a device spend on runs.",
-                "High: near 1 the device is full, and what comes more waits. Low while the queue is long: the event loop is "
-                "the bottleneck; see CPU in Resources and --gateways in docs/operations.md.",
-            ),
+            "Engines busy",
+            "percentunit",
+            "Share of their time that the threads of a device spend on runs.",
+            "High: near 1 the device is full, and what comes more waits. Low while the queue is long: the event loop is "
+            "the bottleneck; see CPU in Resources and --gateways in docs/operations.md.",
             {
                 "{{instance}} {{device}}": f"{total(rate('figment_engine_busy_seconds_total', INSTANCE), 'instance, device')} / "
                 f"sum by (instance, device) (figment_engine_workers{{{INSTANCE}}})"
@@ -65,12 +59,10 @@ def _saturation() -> list[Panel]:
             most=1,
         ),
         lines(
-            Facts(
-                "Time in the queue",
-                "s",
-                "Median, p90 and p99 of the time that a piece of a request waits for its run.",
-                "High: compare with the mean time of a run (Latency); a wait of many runs means that more is asked than computed.",
-            ),
+            "Time in the queue",
+            "s",
+            "Median, p90 and p99 of the time that a piece of a request waits for its run.",
+            "High: compare with the mean time of a run (Latency); a wait of many runs means that more is asked than computed.",
             quantiles("figment_stage_seconds", f'{MODEL},stage="queue"'),
         ),
     ]
@@ -79,42 +71,34 @@ def _saturation() -> list[Panel]:
 def _batches() -> list[Panel]:
     return [
         heat(
-            Facts(
-                "Batch sizes",
-                "none",
-                "Images or latents of a run, padding not counted.",
-                "Low under load: requests come one after another, or a row costs no less in larger batches, which the server "
-                "measures while it loads. High is good for throughput and costs small requests time.",
-            ),
+            "Batch sizes",
+            "none",
+            "Images or latents of a run, padding not counted.",
+            "Low under load: requests come one after another, or a row costs no less in larger batches, which the server "
+            "measures while it loads. High is good for throughput and costs small requests time.",
             buckets("figment_batch_images"),
         ),
         lines(
-            Facts(
-                "Mean batch size",
-                "suffix: images",
-                "Images or latents of a run by model, padding not counted.",
-                "Low under load: see Batch sizes. A batch is what piled up while the last one ran; nothing waits for it.",
-            ),
+            "Mean batch size",
+            "suffix: images",
+            "Images or latents of a run by model, padding not counted.",
+            "Low under load: see Batch sizes. A batch is what piled up while the last one ran; nothing waits for it.",
             {"{{model}}": mean("figment_batch_images", "model")},
             width=8,
         ),
         lines(
-            Facts(
-                "Runs",
-                "ops",
-                "Runs of the engine a second, by model.",
-                "High with small batches: callers that ask for one image at a time use StreamGenerate better.",
-            ),
+            "Runs",
+            "ops",
+            "Runs of the engine a second, by model.",
+            "High with small batches: callers that ask for one image at a time use StreamGenerate better.",
             {"{{model}}": total(rate("figment_batch_images_count"), "model")},
             width=8,
         ),
         lines(
-            Facts(
-                "Padding",
-                "percentunit",
-                "Share of the computed rows that only fill a batch up to one of --batch.sizes; 0 without sizes.",
-                "High: give --batch.sizes steps nearer to the mean batch size.",
-            ),
+            "Padding",
+            "percentunit",
+            "Share of the computed rows that only fill a batch up to one of --batch.sizes; 0 without sizes.",
+            "High: give --batch.sizes steps nearer to the mean batch size.",
             {"{{model}}": f"{PADDING} / ({ROWS} + {PADDING})"},
             width=8,
         ),
@@ -124,33 +108,27 @@ def _batches() -> list[Panel]:
 def _refused() -> list[Panel]:
     return [
         lines(
-            Facts(
-                "Refused",
-                "reqps",
-                "Requests refused before anything was computed, by reason.",
-                "High: queue_full asks for more replicas, or for callers that wait as long as RetryInfo says; draining "
-                "belongs to a stop and ends with it.",
-            ),
+            "Refused",
+            "reqps",
+            "Requests refused before anything was computed, by reason.",
+            "High: queue_full asks for more replicas, or for callers that wait as long as RetryInfo says; draining "
+            "belongs to a stop and ends with it.",
             {"{{reason}} {{model}}": total(rate("figment_rejected_total"), "reason, model")},
             width=8,
         ),
         lines(
-            Facts(
-                "Given up",
-                "reqps",
-                "Requests that their caller left (client) or that ran out of time (deadline).",
-                "High: deadlines are shorter than what requests take; see Latency. Deadlines cost the availability budget.",
-            ),
+            "Given up",
+            "reqps",
+            "Requests that their caller left (client) or that ran out of time (deadline).",
+            "High: deadlines are shorter than what requests take; see Latency. Deadlines cost the availability budget.",
             {"{{reason}} {{model}}": total(rate("figment_cancelled_total"), "reason, model")},
             width=8,
         ),
         lines(
-            Facts(
-                "Streams open",
-                "suffix: streams",
-                "StreamGenerate calls in progress on each replica.",
-                "High and rising with steady traffic: callers open streams and forget them.",
-            ),
+            "Streams open",
+            "suffix: streams",
+            "StreamGenerate calls in progress on each replica.",
+            "High and rising with steady traffic: callers open streams and forget them.",
             {"{{instance}}": f"sum by (instance) (figment_streams_open{{{INSTANCE}}})"},
             width=8,
         ),

@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.frame import framed
-from deploy.grafana.panels import Facts, Panel, lines, rows, states
+from deploy.grafana.panels import Panel, lines, rows, states
 from deploy.grafana.queries import MODEL, rate, total
 
 READY = {"0": ("not ready", "red"), "1": ("ready", "green")}
@@ -20,25 +20,21 @@ def dashboard() -> Dashboard:
 def _served() -> list[Panel]:
     return [
         rows(
-            Facts(
-                "Versions",
-                "none",
-                "Versions that can be used: family, execution provider and variant, by replica.",
-                "A row is missing: the version was refused; `figment models` says why. Replicas that differ have another "
-                "models folder or another --variant, and draw other images for equal seeds.",
-            ),
+            "Versions",
+            "none",
+            "Versions that can be used: family, execution provider and variant, by replica.",
+            "A row is missing: the version was refused; `figment models` says why. Replicas that differ have another "
+            "models folder or another --variant, and draw other images for equal seeds.",
             {"": f"figment_model_info{{{MODEL}}}"},
             columns={name: name for name in ("model", "version", "family", "variant", "provider", "instance")},
             width=12,
         ),
         rows(
-            Facts(
-                "Quality",
-                "none",
-                "What the export measured: Frechet distances to the real images (lower is better) by random and by classifier "
-                "features, and the PSNR of reconstructions in dB (higher is better).",
-                "High distance or low PSNR beside the version before: `figment export --evaluate` again, or train longer.",
-            ),
+            "Quality",
+            "none",
+            "What the export measured: Frechet distances to the real images (lower is better) by random and by classifier "
+            "features, and the PSNR of reconstructions in dB (higher is better).",
+            "High distance or low PSNR beside the version before: `figment export --evaluate` again, or train longer.",
             {
                 measure: f'max by (model, version) (figment_model_quality{{{MODEL},measure="{measure}"}})'
                 for measure in ("frechet_random", "fid_clf", "reconstruction_psnr_db")
@@ -58,12 +54,10 @@ def _served() -> list[Panel]:
 def _readiness() -> list[Panel]:
     return [
         states(
-            Facts(
-                "Readiness",
-                "none",
-                "Whether each version can be used, on each replica.",
-                "Red: `figment models` tells the reason; see FigmentModelNotReady and FigmentVersionStuck in docs/runbooks.md.",
-            ),
+            "Readiness",
+            "none",
+            "Whether each version can be used, on each replica.",
+            "Red: `figment models` tells the reason; see FigmentModelNotReady and FigmentVersionStuck in docs/runbooks.md.",
             {
                 "{{model}}/{{version}} {{instance}}": f"max by (model, version, instance) (figment_model_ready{{{MODEL}}})"
             },
@@ -71,12 +65,10 @@ def _readiness() -> list[Panel]:
             width=16,
         ),
         lines(
-            Facts(
-                "Loads",
-                "none",
-                "Attempts to load versions since the servers started, by outcome.",
-                "High at failed: a bundle is damaged, too new or lacks the variant; the log line `version refused` says which.",
-            ),
+            "Loads",
+            "none",
+            "Attempts to load versions since the servers started, by outcome.",
+            "High at failed: a bundle is damaged, too new or lacks the variant; the log line `version refused` says which.",
             {"{{model}} {{outcome}}": f"sum by (model, outcome) (figment_model_loads_total{{{MODEL}}})"},
             width=8,
         ),
@@ -88,32 +80,26 @@ def _use() -> list[Panel]:
     rows_computed = total(rate("figment_batch_images_sum"), "model")
     return [
         lines(
-            Facts(
-                "Images",
-                "suffix: images/s",
-                "Images computed for requests, a second.",
-                "Low or nothing: nobody asks for the model; it costs memory all the same.",
-            ),
+            "Images",
+            "suffix: images/s",
+            "Images computed for requests, a second.",
+            "Low or nothing: nobody asks for the model; it costs memory all the same.",
             {"{{model}}": total(rate("figment_images_total"), "model")},
             width=8,
         ),
         lines(
-            Facts(
-                "Time an image",
-                "s",
-                "Time of runs by the images or latents in them.",
-                "High: `figment export --tune` looks for a quicker variant, `--variant auto` serves it.",
-            ),
+            "Time an image",
+            "s",
+            "Time of runs by the images or latents in them.",
+            "High: `figment export --tune` looks for a quicker variant, `--variant auto` serves it.",
             {"{{model}}": f"{seconds} / {rows_computed}"},
             width=8,
         ),
         lines(
-            Facts(
-                "Share of the engines' time",
-                "percentunit",
-                "How the time that goes into runs is divided between models.",
-                "High for one model while others wait: --shares gives models weights.",
-            ),
+            "Share of the engines' time",
+            "percentunit",
+            "How the time that goes into runs is divided between models.",
+            "High for one model while others wait: --shares gives models weights.",
             {"{{model}}": f"{seconds} / ignoring (model) group_left () sum({seconds})"},
             width=8,
             stacked=True,

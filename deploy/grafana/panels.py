@@ -2,7 +2,7 @@
 
     title, unit, what it shows, what to do, queries by legend -> a builder of a panel
 
-Every panel is described in two paragraphs, of which the second says what to do when the figure is high, low or red.
+Every panel is described in two paragraphs: what it `shows`, and as `advice` what to do when the figure is high, low or red.
 Knows Grafana's SDK and no metric.
 """
 
@@ -27,15 +27,6 @@ Panel = timeseries.Panel | stat.Panel | heatmap.Panel | statetimeline.Panel | ta
 Kind = TypeVar("Kind", timeseries.Panel, stat.Panel, heatmap.Panel, statetimeline.Panel, table.Panel)
 
 
-class Facts(NamedTuple):
-    """What every panel has: `shows` is its description's first paragraph, `advice` the second."""
-
-    title: str
-    unit: str
-    shows: str
-    advice: str
-
-
 class Step(NamedTuple):
     """A colour for figures of `start` and more; None is from minus infinity on."""
 
@@ -44,7 +35,10 @@ class Step(NamedTuple):
 
 
 def lines(
-    facts: Facts,
+    title: str,
+    unit: str,
+    shows: str,
+    advice: str,
     queries: Mapping[str, str],
     *,
     width: int = 12,
@@ -54,7 +48,7 @@ def lines(
     dashed: str | None = None,
 ) -> Panel:
     """Curves over time; `most` is the top of the axis, `dashed` the legend of the one that is a limit."""
-    panel = _described(timeseries.Panel(), facts, width, height=8)
+    panel = _described(timeseries.Panel(), title, unit, shows, advice, width, height=8)
     panel.min(0).fill_opacity(40 if stacked else 10).show_points(common.VisibilityMode.NEVER)
     panel.tooltip(_all_of_them())
     legend = common_builders.VizLegendOptions().show_legend(True).placement(common.LegendPlacement.BOTTOM)
@@ -71,9 +65,9 @@ def lines(
     return panel
 
 
-def number(facts: Facts, query: str, *steps: Step, width: int = 3) -> Panel:
+def number(title: str, unit: str, shows: str, advice: str, query: str, *steps: Step, width: int = 3) -> Panel:
     """The latest figure, coloured by `steps`, before its curve."""
-    panel = _described(stat.Panel(), facts, width, height=4)
+    panel = _described(stat.Panel(), title, unit, shows, advice, width, height=4)
     panel.graph_mode(common.BigValueGraphMode.AREA).text_mode(common.BigValueTextMode.VALUE)
     panel.color_mode(common.BigValueColorMode.VALUE)
     panel.reduce_options(common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False))
@@ -83,10 +77,10 @@ def number(facts: Facts, query: str, *steps: Step, width: int = 3) -> Panel:
     return panel
 
 
-def heat(facts: Facts, query: str, *, width: int = 24) -> Panel:
+def heat(title: str, unit: str, shows: str, advice: str, query: str, *, width: int = 24) -> Panel:
     """How a histogram's buckets fill over time; the unit is that of the axis."""
-    panel = _described(heatmap.Panel(), facts, width, height=10)
-    panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(facts.unit).decimals(DECIMALS.get(facts.unit, 1)))
+    panel = _described(heatmap.Panel(), title, unit, shows, advice, width, height=10)
+    panel.calculate(False).y_axis(heatmap.YAxisConfig().unit(unit).decimals(DECIMALS.get(unit, 1)))
     colour = heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Spectral").steps(64)
     panel.color(colour.exponent(0.5).reverse(True))
     panel.cell_gap(1).filter_values(heatmap.FilterValueRange().le(1e-9))
@@ -96,9 +90,18 @@ def heat(facts: Facts, query: str, *, width: int = 24) -> Panel:
     return panel
 
 
-def states(facts: Facts, queries: Mapping[str, str], texts: Mapping[str, tuple[str, str]], *, width: int = 24) -> Panel:
+def states(
+    title: str,
+    unit: str,
+    shows: str,
+    advice: str,
+    queries: Mapping[str, str],
+    texts: Mapping[str, tuple[str, str]],
+    *,
+    width: int = 24,
+) -> Panel:
     """What is in which state when; `texts` has the text and the colour of each value."""
-    panel = _described(statetimeline.Panel(), facts, width, height=8)
+    panel = _described(statetimeline.Panel(), title, unit, shows, advice, width, height=8)
     mapping = dashboard.ValueMap()
     for index, (value, (text, colour)) in enumerate(texts.items()):
         mapping.options[value] = dashboard.ValueMappingResult(text=text, color=colour, index=index)
@@ -109,12 +112,21 @@ def states(facts: Facts, queries: Mapping[str, str], texts: Mapping[str, tuple[s
     return panel
 
 
-def rows(facts: Facts, queries: Mapping[str, str], *, columns: Mapping[str, str], width: int = 24) -> Panel:
+def rows(
+    title: str,
+    unit: str,
+    shows: str,
+    advice: str,
+    queries: Mapping[str, str],
+    *,
+    columns: Mapping[str, str],
+    width: int = 24,
+) -> Panel:
     """The latest labels and figures as a table; `columns` renames fields in their order, those left out are hidden.
 
     The figure of a query is the field "Value", or "Value #A", "Value #B" and so on where there are several.
     """
-    panel = _described(table.Panel(), facts, width, height=8)
+    panel = _described(table.Panel(), title, unit, shows, advice, width, height=8)
     panel.filterable(True)
     for target in _targets(queries):
         panel.with_target(target.instant().format(PromQueryFormat.TABLE))
@@ -126,9 +138,9 @@ def rows(facts: Facts, queries: Mapping[str, str], *, columns: Mapping[str, str]
     return panel
 
 
-def _described(panel: Kind, facts: Facts, width: int, height: int) -> Kind:
-    panel.title(facts.title).description(f"{facts.shows}\n\n{facts.advice}")
-    panel.unit(facts.unit).decimals(DECIMALS.get(facts.unit, 1))
+def _described(panel: Kind, title: str, unit: str, shows: str, advice: str, width: int, height: int) -> Kind:
+    panel.title(title).description(f"{shows}\n\n{advice}")
+    panel.unit(unit).decimals(DECIMALS.get(unit, 1))
     return panel.datasource(SOURCE).span(width).height(height)
 
 

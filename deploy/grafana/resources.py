@@ -3,7 +3,7 @@
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana.frame import framed
-from deploy.grafana.panels import Facts, Panel, Step, lines, number, rows
+from deploy.grafana.panels import Panel, Step, lines, number, rows
 from deploy.grafana.queries import INSTANCE, PROCESS, rate
 
 
@@ -21,22 +21,18 @@ def dashboard() -> Dashboard:
 def _servers() -> list[Panel]:
     return [
         number(
-            Facts(
-                "Up since",
-                "s",
-                "Age of the server that started last.",
-                "Low without a deployment: it crashed or was killed; its log's last lines say why, out of memory says nothing.",
-            ),
+            "Up since",
+            "s",
+            "Age of the server that started last.",
+            "Low without a deployment: it crashed or was killed; its log's last lines say why, out of memory says nothing.",
             f"min(time() - process_start_time_seconds{{{PROCESS}}})",
             width=6,
         ),
         number(
-            Facts(
-                "Server starts in 1 h",
-                "none",
-                "How often the servers' start time changed.",
-                "High: something starts them again and again; see the container's exit status and memory.",
-            ),
+            "Server starts in 1 h",
+            "none",
+            "How often the servers' start time changed.",
+            "High: something starts them again and again; see the container's exit status and memory.",
             f"sum(changes(process_start_time_seconds{{{PROCESS}}}[1h]))",
             Step(None, "green"),
             Step(1, "orange"),
@@ -44,36 +40,30 @@ def _servers() -> list[Panel]:
             width=6,
         ),
         number(
-            Facts(
-                "Engine restarts in 1 h",
-                "none",
-                "Processes with engines that had to be started again, with --gateways.",
-                "High: see FigmentEngineRestarted in docs/runbooks.md.",
-            ),
+            "Engine restarts in 1 h",
+            "none",
+            "Processes with engines that had to be started again, with --gateways.",
+            "High: see FigmentEngineRestarted in docs/runbooks.md.",
             f"sum(increase(figment_engine_restarts_total{{{INSTANCE}}}[1h])) or vector(0)",
             Step(None, "green"),
             Step(0.5, "red"),
             width=6,
         ),
         number(
-            Facts(
-                "Time of a scrape",
-                "s",
-                "How long the slowest metrics page takes.",
-                "High: over 4 s the replica counts as down; the machine is overloaded.",
-            ),
+            "Time of a scrape",
+            "s",
+            "How long the slowest metrics page takes.",
+            "High: over 4 s the replica counts as down; the machine is overloaded.",
             f"max(scrape_duration_seconds{{{PROCESS}}})",
             Step(None, "green"),
             Step(1, "red"),
             width=6,
         ),
         rows(
-            Facts(
-                "Builds",
-                "none",
-                "Versions of the server, of Python and of onnxruntime, by replica.",
-                "Replicas differ: a deployment is not finished, and images of equal seeds may differ.",
-            ),
+            "Builds",
+            "none",
+            "Versions of the server, of Python and of onnxruntime, by replica.",
+            "Replicas differ: a deployment is not finished, and images of equal seeds may differ.",
             {"": f"figment_build_info{{{INSTANCE}}}"},
             columns={name: name for name in ("instance", "version", "python", "onnxruntime")},
         ),
@@ -83,33 +73,27 @@ def _servers() -> list[Panel]:
 def _processes() -> list[Panel]:
     return [
         lines(
-            Facts(
-                "CPU",
-                "suffix: cores",
-                "Cores that each server uses.",
-                "High: on a CPU that is what a busy engine looks like. At 1 with a low busy ratio one event loop is the "
-                "bottleneck; see --gateways in docs/operations.md.",
-            ),
+            "CPU",
+            "suffix: cores",
+            "Cores that each server uses.",
+            "High: on a CPU that is what a busy engine looks like. At 1 with a low busy ratio one event loop is the "
+            "bottleneck; see --gateways in docs/operations.md.",
             {"{{instance}}": rate("process_cpu_seconds_total", PROCESS)},
             width=8,
         ),
         lines(
-            Facts(
-                "Memory",
-                "bytes",
-                "Resident memory of each server.",
-                "High and rising without new models: a leak, to be reported with this curve. It is flat after the first minutes.",
-            ),
+            "Memory",
+            "bytes",
+            "Resident memory of each server.",
+            "High and rising without new models: a leak, to be reported with this curve. It is flat after the first minutes.",
             {"{{instance}}": f"process_resident_memory_bytes{{{PROCESS}}}"},
             width=8,
         ),
         lines(
-            Facts(
-                "Open files",
-                "short",
-                "Open files and connections of each server, and how many there may be.",
-                "High: near the limit no connection is accepted; raise it (ulimit -n) or look for callers that open one a call.",
-            ),
+            "Open files",
+            "short",
+            "Open files and connections of each server, and how many there may be.",
+            "High: near the limit no connection is accepted; raise it (ulimit -n) or look for callers that open one a call.",
             {
                 "{{instance}}": f"process_open_fds{{{PROCESS}}}",
                 "limit": f"min(process_max_fds{{{PROCESS}}})",
@@ -123,23 +107,19 @@ def _processes() -> list[Panel]:
 def _gpu() -> list[Panel]:
     return [
         lines(
-            Facts(
-                "GPU in use",
-                "percentunit",
-                "Share of time in which the GPU computes anything.",
-                "High: full at 1. Low while the queue is long: batches are small, or the gateways are the bottleneck.",
-            ),
+            "GPU in use",
+            "percentunit",
+            "Share of time in which the GPU computes anything.",
+            "High: full at 1. Low while the queue is long: batches are small, or the gateways are the bottleneck.",
             {"{{instance}} {{device}}": f"figment_gpu_utilization_ratio{{{INSTANCE}}}"},
             width=6,
             most=1,
         ),
         lines(
-            Facts(
-                "GPU memory",
-                "bytes",
-                "Memory of the GPU in use by all processes, and all there is.",
-                "High: each of --batch.sizes has memory of its own; give fewer sizes or serve fewer versions.",
-            ),
+            "GPU memory",
+            "bytes",
+            "Memory of the GPU in use by all processes, and all there is.",
+            "High: each of --batch.sizes has memory of its own; give fewer sizes or serve fewer versions.",
             {
                 "{{instance}} {{device}}": f"figment_gpu_memory_used_bytes{{{INSTANCE}}}",
                 "total": f"min(figment_gpu_memory_total_bytes{{{INSTANCE}}})",
@@ -148,22 +128,18 @@ def _gpu() -> list[Panel]:
             dashed="total",
         ),
         lines(
-            Facts(
-                "GPU power",
-                "watt",
-                "Power that the GPU draws.",
-                "Low at full use: its clock is throttled; see the temperature.",
-            ),
+            "GPU power",
+            "watt",
+            "Power that the GPU draws.",
+            "Low at full use: its clock is throttled; see the temperature.",
             {"{{instance}} {{device}}": f"figment_gpu_power_watts{{{INSTANCE}}}"},
             width=6,
         ),
         lines(
-            Facts(
-                "GPU temperature",
-                "celsius",
-                "Temperature of the GPU.",
-                "High: over about 85 degrees clocks go down and runs take longer; look after the cooling.",
-            ),
+            "GPU temperature",
+            "celsius",
+            "Temperature of the GPU.",
+            "High: over about 85 degrees clocks go down and runs take longer; look after the cooling.",
             {"{{instance}} {{device}}": f"figment_gpu_temperature_celsius{{{INSTANCE}}}"},
             width=6,
         ),

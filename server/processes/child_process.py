@@ -11,11 +11,20 @@ import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 MAX_LINE_BYTES = 1 << 24
 
 LAST_S = 5.0
 """Seconds that a process has to end once it has closed its standard output, which is its end otherwise."""
+
+
+class Launch(NamedTuple):
+    """How a process is started: its command, its environment, and the descriptors that it inherits."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    files: Sequence[int]
 
 
 class ChildProcess:
@@ -31,24 +40,18 @@ class ChildProcess:
 
     @classmethod
     @asynccontextmanager
-    async def running(
-        cls,
-        command: Sequence[str],
-        environment: Mapping[str, str],
-        files: Sequence[int],
-        on_line: Callable[[bytes], None],
-    ) -> "AsyncIterator[ChildProcess]":
-        """Start a process, which inherits `files`, in a session of its own; it is dead when the block ends.
+    async def running(cls, launch: Launch, on_line: Callable[[bytes], None]) -> "AsyncIterator[ChildProcess]":
+        """Start a process in a session of its own; it is dead when the block ends.
 
         Raises: OSError.
         """
         # Not by the event loop: uvloop forks as a whole, which a process that has used gRPC does not survive.
         process = subprocess.Popen(  # noqa: ASYNC220, S603  # some milliseconds; this package's own module
-            command,
+            launch.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
-            pass_fds=files,
+            env=launch.environment,
+            pass_fds=launch.files,
             start_new_session=True,
         )
         loop, closed = asyncio.get_running_loop(), asyncio.Event()

@@ -8,14 +8,14 @@ that has stopped, or hangs, says no more: it is killed, and started again as wel
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 import structlog
 from pydantic import ValidationError
 
 from server.models.load_plan import Version
-from server.processes.child_process import ChildProcess, ending
+from server.processes.child_process import ChildProcess, Launch, ending
 from server.processes.status import ProcessStatus
 
 STEADY_S = 5.0
@@ -41,8 +41,7 @@ log = structlog.get_logger()
 class Process:
     """One process, started again whenever it ends before it is told to.
 
-    command     what to run
-    files       descriptors that it inherits
+    launch      how it is started
     plan        called before each start, tells the first line of its standard input
     on_end      called when it has ended
     on_status     called when it has said something new
@@ -51,9 +50,7 @@ class Process:
     def __init__(
         self,
         name: str,
-        command: Sequence[str],
-        environment: dict[str, str],
-        files: Sequence[int],
+        launch: Launch,
         plan: Callable[["Process"], bytes],
         on_end: Callable[["Process"], None],
         on_status: Callable[[], None],
@@ -72,9 +69,7 @@ class Process:
         """Why it does not serve; what its last life ended with until the present one serves."""
         self._reason = ""
         """Why it ends, if that is known before it does."""
-        self._command = command
-        self._environment = environment
-        self._files = files
+        self._launch = launch
         self._plan = plan
         self._on_end = on_end
         self._on_status = on_status
@@ -150,7 +145,7 @@ class Process:
         """Start the process, read its output, and return when it has ended."""
         self._silent_beats = self._beats = 0
         self._reason = ""
-        async with ChildProcess.running(self._command, self._environment, self._files, self._read_line) as child:
+        async with ChildProcess.running(self._launch, self._read_line) as child:
             self._child, pid = child, child.pid
             try:
                 child.write(self._plan(self) + b"\n")

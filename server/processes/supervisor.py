@@ -25,6 +25,7 @@ from server.addresses import bound, joined, split, unavailable
 from server.errors import CannotStart
 from server.models.folder import log_strays, scan_folder
 from server.models.load_plan import LoadPlan
+from server.processes.child_process import Launch
 from server.processes.heartbeat import Heartbeat
 from server.processes.process import Process
 from server.processes.scratch import Scratch
@@ -188,8 +189,8 @@ class Supervisor:
             "PROMETHEUS_MULTIPROC_DIR": str(self._scratch.path),
             "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path)),
         }
-        inherited = [self._scratch.lock, *files]
-        process = Process(name, command, environment, inherited, self._plan_for, self._ended, self._changed.set)
+        launch = Launch(command, environment, [self._scratch.lock, *files])
+        process = Process(name, launch, self._plan_for, self._ended, self._changed.set)
         process.start()
         return process
 

@@ -1,6 +1,6 @@
 """GAN: D tells real images from samples of the prior, G learns from D."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from training.learner import Learner
 
 Gradients = tuple[Tensor, ...]
+Losses = dict[str, Tensor]
+
+
+class Drawn(NamedTuple):
+    """What G drew in a step: as decoded and as images, (N, C, H, W), and the adversarial gradients of its weights."""
+
+    decoded: Tensor
+    images: Tensor
+    gradients: Gradients
 
 
 class Opponents:
@@ -56,9 +65,8 @@ class Opponents:
         loss = learner.family.weights.adversarial * losses["g_adversarial"]
         gradients = torch.autograd.grad(loss, weights, retain_graph=learner.family.has_encoder)
         learner.world.average_(gradients)
-        for weight, gradient in zip(
-            weights, self.joined(learner, batch, decoded, fake, gradients, losses), strict=True
-        ):
+        gradients = self.joined(learner, batch, Drawn(decoded, fake, gradients), losses)
+        for weight, gradient in zip(weights, gradients, strict=True):
             weight.grad = _laid_out(gradient, weight)
         learner.g_optimiser.step()
         return losses
@@ -68,17 +76,9 @@ class Opponents:
         with torch.no_grad():
             return learner.model.latent(batch.prior_noise)
 
-    def joined(
-        self,
-        learner: "Learner",
-        batch: Batch,
-        decoded: Tensor,
-        fake: Tensor,
-        gradients: Gradients,
-        losses: dict[str, Tensor],
-    ) -> Gradients:
+    def joined(self, learner: "Learner", batch: Batch, drawn: Drawn, losses: Losses) -> Gradients:
         """G's adversarial gradients with those of whatever else it learns from, whose losses are added to `losses`."""
-        return gradients
+        return drawn.gradients
 
 
 def _laid_out(gradient: Tensor, weight: Tensor) -> Tensor:

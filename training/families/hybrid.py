@@ -7,7 +7,7 @@ from torch import Tensor
 
 from training.batch import Batch
 from training.families.base import Family, Weights
-from training.families.gan import Gradients, Opponents
+from training.families.gan import Drawn, Gradients, Losses, Opponents
 from training.families.vae import likelihood_step
 from training.objective import adaptive_weights
 
@@ -34,29 +34,21 @@ class _OpponentsOfADecoder(Opponents):
         latents[::2] = mean.float() + batch.posterior_noise[::2] * (0.5 * log_variance.float()).exp()
         return latents
 
-    def joined(
-        self,
-        learner: "Learner",
-        batch: Batch,
-        decoded: Tensor,
-        fake: Tensor,
-        gradients: Gradients,
-        losses: dict[str, Tensor],
-    ) -> Gradients:
+    def joined(self, learner: "Learner", batch: Batch, drawn: Drawn, losses: Losses) -> Gradients:
         """The adversarial gradient joins the reconstruction's, weight by weight."""
         feature_matching = learner.settings.perceptual
-        losses["reconstruction"] = loss = learner.nll(batch.real[::2], decoded[::2].float())
+        losses["reconstruction"] = loss = learner.nll(batch.real[::2], drawn.decoded[::2].float())
         if feature_matching:
             assert learner.discriminator is not None, "a hybrid has a D"
             with learner.precision():
-                losses["perceptual"] = learner.discriminator.distance(batch.real[::2], fake[::2])
+                losses["perceptual"] = learner.discriminator.distance(batch.real[::2], drawn.images[::2])
             loss = loss + feature_matching * losses["perceptual"]
         weights = list(learner.model.generator.parameters())
         rebuilding = torch.autograd.grad(learner.family.weights.reconstruction * loss, weights)
         learner.world.average_(rebuilding)
-        factors = adaptive_weights(rebuilding, gradients)
+        factors = adaptive_weights(rebuilding, drawn.gradients)
         losses["adversarial_weight"] = factors.mean()
-        pulled = torch._foreach_mul(gradients, list((ADVERSARIAL_SHARE * factors).unbind()))
+        pulled = torch._foreach_mul(drawn.gradients, list((ADVERSARIAL_SHARE * factors).unbind()))
         return torch._foreach_add(rebuilding, pulled)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from server.processes.child_process import Launch
 from server.processes.process import HUNG_BEATS, SILENT_BEATS, SLOW_START_BEATS, START_BEATS, Process
 
 READY = 'say(\'{"ready":true,"device":"cpu"}\'); '
@@ -25,7 +26,7 @@ class Watched(Process):
         program = f"import os, sys\ndef say(text):\n    print(text, flush=True)\n{code}"
         wake = self.changed.set
         command = command or [sys.executable, "-c", program]
-        super().__init__("fake", command, dict(os.environ), [], lambda _: b"order", lambda _: wake(), wake)
+        super().__init__("fake", Launch(command, dict(os.environ), []), lambda _: b"order", lambda _: wake(), wake)
 
     async def until(self, is_so: Callable[[], bool]) -> None:
         """Return when something is so; it is looked at whenever the process has said something or ended."""
