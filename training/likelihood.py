@@ -65,7 +65,10 @@ class Likelihood:
 
 LIKELIHOODS = {
     "gaussian": Likelihood(
-        lambda generator, latents, label: generator(latents, label), Tensor.float, gaussian_nll, has_variance=True
+        lambda generator, latents, label: generator(latents, label),
+        lambda decoded: decoded.float(),
+        gaussian_nll,
+        has_variance=True,
     ),
     "bernoulli": Likelihood(
         Generator.logits,

@@ -9,8 +9,8 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 
-from export.foreign import from_onnx
 from export.golden import golden_inputs
+from export.onnx_import.generator import from_onnx
 from export.publish import publish
 from export.sessions import run, session
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from training import checkpoint, learner
+from training import checkpoint
 from training.command import _interruptible
 from training.errors import DataError, Diverged, RunFolderError, Stopped
+from training.families import vae
 from training.settings import TrainSettings
 from training.trainer import resume, train
 
@@ -139,9 +140,9 @@ def test_half_a_checkpoint_is_not_kept_on_a_full_disk(tmp_path: Path, monkeypatc
 
 
 def _nan_from(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, true = iter(range(10_000)), learner.kl_divergence
+    calls, true = iter(range(10_000)), vae.kl_divergence
     monkeypatch.setattr(
-        learner, "kl_divergence", lambda mean, log: true(mean, log) * (math.nan if next(calls) >= call else 1)
+        vae, "kl_divergence", lambda mean, log: true(mean, log) * (math.nan if next(calls) >= call else 1)
     )
 
 

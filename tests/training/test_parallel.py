@@ -215,7 +215,7 @@ def test_a_process_alone_takes_any_batch() -> None:
 
 def test_a_process_alone_needs_no_other() -> None:
     gradient = torch.tensor([1.0, 2.0])
-    ALONE.ema_([gradient])
+    ALONE.average_([gradient])
     assert gradient.tolist() == ALONE.mean(gradient).tolist() == [1, 2]
     assert ALONE.agree(True)
     assert not ALONE.agree(False)

@@ -14,9 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from training import learner
 from training.errors import Diverged, RunFolderError, TrainingError
-from training.families import FamilyName
+from training.families import FamilyName, vae
 from training.model import Model
 from training.objective import kl_divergence
 from training.record import read_record
@@ -240,7 +239,7 @@ def _nan_at(call: int) -> Callable[[Tensor, Tensor], Tensor]:
 def test_a_loss_that_is_not_finite_stops_the_run_and_is_named_with_its_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learner, "kl_divergence", _nan_at(26))
+    monkeypatch.setattr(vae, "kl_divergence", _nan_at(26))
     with pytest.raises(
         Diverged, match=r"^step 26: kl is nan: the training diverged; begin it .* lower --learning-rate, 0\.002 here"
     ):
