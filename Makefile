@@ -2,15 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PYTHONS ?= $(PYTHON)
 MODELS ?= models
 RUN ?= runs/small64
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: help serve models test test-starters test-deploy bench bench-export bench-training stress check format protos dashboards docs clean
+.PHONY: help serve models test test-fast wheels test-starters test-deploy bench bench-export bench-training stress check format protos dashboards docs clean
 
 help:
 	@echo "make serve    set up, train the starter models where $(MODELS)/ is empty, serve"
-	@echo "make test     set up, run all tests"
+	@echo "make test     set up, run all tests, with their coverage and its floor"
+	@echo "make test-fast   the tests that need no trained model and start no process, in under a minute"
+	@echo "make wheels   build the three wheels, install and run them in an empty environment; PYTHONS= for which"
 	@echo "make test-starters   train the starter models where they are missing, judge their digits"
 	@echo "make test-deploy   build the images, docker compose up, traffic, restarts, replicas; needs a Docker engine"
 	@echo "make bench    this server beside its peers, half an hour; needs h2load (Debian: nghttp2-client)"
@@ -30,8 +33,15 @@ serve: models
 models: $(VENV)/installed-serve
 	@$(BIN)/python -m export.starter $(MODELS)
 
+# A process of tests for each CPU; a file's tests share one, and its models are trained once for all.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term:skip-covered
+
+test-fast: $(VENV)/installed-dev
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not starters and not deploy"
+
+wheels:
+	.ci/wheels $(PYTHONS)
 
 test-starters: $(VENV)/installed-dev models
 	$(BIN)/python -m pytest tests/test_starters.py -m starters -s

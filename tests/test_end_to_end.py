@@ -22,6 +22,8 @@ from export.publish import publish
 from export.source import from_run
 from training.sources import load
 
+pytestmark = pytest.mark.slow
+
 README = Path(__file__).parent.parent / "README.md"
 FIGMENT = [str(Path(sys.executable).parent / "figment")]
 

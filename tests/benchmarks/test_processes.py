@@ -13,6 +13,8 @@ from benchmarks.serving import plan
 from benchmarks.shared.processes import Failed, in_subprocess, run, spawn
 from benchmarks.shared.timing import repeat
 
+pytestmark = pytest.mark.slow
+
 ECHO = "import sys\nfor line in sys.stdin:\n    print(line.strip() if 'again' in line else exit(3), flush=True)"
 
 

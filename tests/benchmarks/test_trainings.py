@@ -13,6 +13,8 @@ from training.errors import Stopped
 from training.settings import TrainSettings
 from training.trainer import train
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"size": 16, "latent_dim": 4, "images": 640, "batch": 32}
 
 

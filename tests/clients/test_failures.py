@@ -24,6 +24,8 @@ from figment_client import (
 from figment_client.reasons import Asked, in_words
 from tests.fakes.image_service import FakeServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:

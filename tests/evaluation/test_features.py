@@ -22,6 +22,8 @@ from evaluation.features import (
 )
 from evaluation.frechet import Moments, frechet_distance
 
+pytestmark = pytest.mark.slow
+
 HALF = 898
 
 

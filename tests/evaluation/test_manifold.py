@@ -40,6 +40,7 @@ def test_blocks_of_float32_say_what_the_definitions_do(k: int, far: float, monke
     assert astuple(prdc(real, drawn, k)) == pytest.approx(_oracle(real, drawn, k))
 
 
+@pytest.mark.slow
 def test_two_sets_of_one_gaussian_give_the_published_figures():
     real, drawn = np.random.default_rng(5).standard_normal((2, 10_000, 1000), np.float32)
     found = prdc(real, drawn, k=5)

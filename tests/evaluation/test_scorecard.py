@@ -13,6 +13,8 @@ from evaluation.outputs import STEPS
 from evaluation.reference import RealImages
 from evaluation.scorecard import SAMPLES_SHOWN, Evaluator, Scorecard
 
+pytestmark = pytest.mark.slow
+
 IMAGES = 400
 SEEN = 1_200
 

@@ -25,6 +25,8 @@ from tests.fakes.servers import MODELS
 from training.architecture import Architecture
 from training.model import Model, ModelFacts
 
+pytestmark = pytest.mark.slow
+
 FLOAT = onnx.TensorProto.FLOAT
 RANDOM = np.random.default_rng(0)
 

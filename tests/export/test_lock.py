@@ -14,6 +14,8 @@ from export.errors import BundleError
 from export.publish import make_and_publish
 from export.source import Source
 
+pytestmark = pytest.mark.slow
+
 HOLDER = """
 import sys
 from pathlib import Path

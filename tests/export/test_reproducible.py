@@ -4,7 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.export.reproducible import stress
+
+pytestmark = pytest.mark.slow
 
 FIRST_CALLS = """
 import torch

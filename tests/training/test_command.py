@@ -17,6 +17,8 @@ from training.command import Resume, Train, _interruptible
 from training.model import Model
 from training.trainer import Progress
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--data=digits", "--size=8", "--latent-dim=4", "--batch=16", "--device=cpu"]
 
 PROGRAM = """

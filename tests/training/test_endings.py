@@ -20,6 +20,8 @@ from training.families import vae
 from training.settings import TrainSettings
 from training.trainer import resume, train
 
+pytestmark = pytest.mark.slow
+
 TINY = ["--data=digits", "--size=8", "--latent-dim=4", "--batch=16", "--device=cpu"]
 
 PROGRAM = """

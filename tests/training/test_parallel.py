@@ -17,6 +17,8 @@ from training.parallel import ALONE, World, world
 from training.settings import TrainSettings
 from training.trainer import learner, load_images, train
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = get_args(FamilyName)
 STEPS = 25
 

@@ -12,6 +12,8 @@ from training.errors import RunFolderError, Stopped
 from training.settings import TrainSettings
 from training.trainer import Progress, resume, train
 
+pytestmark = pytest.mark.slow
+
 STEPS = 30
 """Of 16 images each: a hybrid's second phase begins at step 21, reports come after steps 20, 21 and 30."""
 

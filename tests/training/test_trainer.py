@@ -22,6 +22,8 @@ from training.record import read_record
 from training.settings import TrainSettings
 from training.trainer import Progress, load_images, torch_device, train
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = get_args(FamilyName)
 ADVERSARIAL = {"d_adversarial", "g_adversarial", "r1", "r2"}
 

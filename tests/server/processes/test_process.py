@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from server.processes.child_process import Launch
 from server.processes.process import HUNG_BEATS, SILENT_BEATS, SLOW_START_BEATS, START_BEATS, Process
 
+pytestmark = pytest.mark.slow
+
 READY = 'say(\'{"ready":true,"device":"cpu"}\'); '
 WAIT = "sys.stdin.buffer.read()"
 

@@ -13,6 +13,8 @@ from server.addresses import split
 from server.telemetry import metrics_http as metrics_page
 from server.telemetry.metrics_http import MetricsPage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def page() -> Iterator[tuple[str, int]]:
