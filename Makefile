@@ -70,7 +70,7 @@ check: $(VENV)/installed-dev $(VENV)-protos/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd protos && ../$(BIN)/buf lint
-	$(BIN)/codespell README.md CHANGELOG.md docs training evaluation export server benchmarks protos clients core deploy tests
+	$(BIN)/codespell README.md CHANGELOG.md CONTRIBUTING.md docs training evaluation export server benchmarks protos clients core deploy tests
 	protos/generate.sh $(VENV)-protos/bin/python --check
 	$(BIN)/hadolint deploy/Dockerfile
 	$(BIN)/python -m deploy.grafana.build --check
