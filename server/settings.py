@@ -110,12 +110,7 @@ class ServerSettings(BaseModel, frozen=True, extra="forbid"):
     shares: dict[str, PositiveFloat] = Field(
         {}, description="weights of models in the engine's time, 1 where not named: '{\"digits-gan\": 2}'"
     )
-    gateways: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="processes that speak gRPC on one port",
-    )
+    gateways: int = Field(1, ge=1, le=64, description="processes that speak gRPC on one port")
     engines: Literal["auto", "own", "shared"] = Field(
         "auto",
         description="of several gateways: own: each has engines; shared: one more process has them; auto: own on a CPU",

@@ -51,10 +51,7 @@ class Resume(BaseSettings, frozen=True):
         from training.trainer import resume
 
         settings = read_record(self.run).settings
-        with (
-            told(f"{settings.family} on {settings.data}", settings.images) as report,
-            _interruptible() as stopped,
-        ):
+        with told(f"{settings.family} on {settings.data}", settings.images) as report, _interruptible() as stopped:
             resume(self.run, report, stopped.is_set)
         print(f"{self.run}: trained; look at its sheets, then: figment export {self.run} --models models")
 

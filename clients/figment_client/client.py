@@ -44,11 +44,7 @@ class Client:
     """
 
     def __init__(
-        self,
-        address: str | None = None,
-        *,
-        timeout_s: float = 60.0,
-        credentials: grpc.ChannelCredentials | None = None,
+        self, address: str | None = None, *, timeout_s: float = 60.0, credentials: grpc.ChannelCredentials | None = None
     ) -> None:
         field = "address" if address else ADDRESS_VARIABLE
         address = requests.server_address(field, address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS)

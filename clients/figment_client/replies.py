@@ -102,12 +102,7 @@ def read_encoding(reply: image_service_pb2.EncodeResponse) -> Encoding:
     """
     mean, log_variance = read_latents(reply.mean), read_latents(reply.log_variance)
     return Encoding(
-        mean,
-        log_variance,
-        model=reply.model,
-        version=reply.version,
-        engine=reply.engine,
-        timing=_timing(reply),
+        mean, log_variance, model=reply.model, version=reply.version, engine=reply.engine, timing=_timing(reply)
     )
 
 

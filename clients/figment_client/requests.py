@@ -19,10 +19,7 @@ from figment_client.connection import ADDRESSES, is_address
 from figment_client.errors import InvalidArgument
 
 Mapping = TypeVar(
-    "Mapping",
-    image_service_pb2.EncodeRequest,
-    image_service_pb2.DecodeRequest,
-    image_service_pb2.ReconstructRequest,
+    "Mapping", image_service_pb2.EncodeRequest, image_service_pb2.DecodeRequest, image_service_pb2.ReconstructRequest
 )
 
 ImageSource: TypeAlias = npt.NDArray[np.uint8] | str | Path | Sequence[str | Path]
@@ -33,10 +30,7 @@ End: TypeAlias = int | tuple[int, int] | Sequence[float] | npt.NDArray[np.floati
 
 QUOTED_CHARACTERS = 100
 LONGEST_S = 1e9
-_METHODS = {
-    "lerp": image_service_pb2.INTERPOLATION_METHOD_LERP,
-    "slerp": image_service_pb2.INTERPOLATION_METHOD_SLERP,
-}
+_METHODS = {"lerp": image_service_pb2.INTERPOLATION_METHOD_LERP, "slerp": image_service_pb2.INTERPOLATION_METHOD_SLERP}
 
 
 def generate_request(

@@ -94,10 +94,7 @@ def _processes() -> list[Panel]:
             "short",
             "Open files and connections of each server, and how many there may be.",
             "High: near the limit no connection is accepted; raise it (ulimit -n) or look for callers that open one a call.",
-            {
-                "{{instance}}": f"process_open_fds{{{PROCESS}}}",
-                "limit": f"min(process_max_fds{{{PROCESS}}})",
-            },
+            {"{{instance}}": f"process_open_fds{{{PROCESS}}}", "limit": f"min(process_max_fds{{{PROCESS}}})"},
             width=8,
             dashed="limit",
         ),

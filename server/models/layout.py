@@ -15,12 +15,7 @@ from figment.v1.manifest_pb2 import Manifest
 INPUTS = ("noise", "label", "latent", "images")
 """Names of the inputs of graphs; their places are the bits of a mask."""
 
-OUTPUTS = {
-    "generator": ("images",),
-    "prior": ("latent",),
-    "decoder": ("images",),
-    "encoder": ("mean", "log_variance"),
-}
+OUTPUTS = {"generator": ("images",), "prior": ("latent",), "decoder": ("images",), "encoder": ("mean", "log_variance")}
 """Names of the outputs of graphs by role."""
 
 

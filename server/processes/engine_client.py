@@ -91,12 +91,10 @@ class EngineClient(Connection):
         count = len(next(iter(inputs.values())))
         request = Request(graph, inputs, count, caller, finish, time.monotonic())
         if not self._is_ready:
-            asyncio.get_running_loop().call_soon(self._end, request, Unavailable(ENGINE_LOST))
-            return request
+            return self._end_later(request, Unavailable(ENGINE_LOST))
         if graph not in self._graphs:  # found before the engines started again with what is in the folder now
-            problem = Unavailable(f"{graph.model} {graph.version}: {ENGINE_CHANGED.format(graph.engine)}")
-            asyncio.get_running_loop().call_soon(self._end, request, problem)
-            return request
+            problem = f"{graph.model} {graph.version}: {ENGINE_CHANGED.format(graph.engine)}"
+            return self._end_later(request, Unavailable(problem))
         manifest = self._graphs[graph][1].manifest
         mask = sum(1 << INPUTS.index(name) for name in inputs)
         _, size = fields(manifest, names_of(mask), count)
@@ -104,8 +102,7 @@ class EngineClient(Connection):
         entry = _InFlight(request, mask, outputs, size)
         if size > self._pool.size:
             failure = EngineFailed(f"{count} rows take {size} bytes, a gateway of several has {self._pool.size}")
-            asyncio.get_running_loop().call_soon(self._end, request, failure)
-            return request
+            return self._end_later(request, failure)
         self._next_number = (self._next_number + 1) & 0xFFFFFFFF
         self._in_flight[self._next_number] = entry
         self._numbers[request] = self._next_number
@@ -168,8 +165,7 @@ class EngineClient(Connection):
                     self._pool.array(entry.offset + offset, dtype, shape)[...] = request.inputs[name]
                 caller = hash((self._number, request.caller))
                 self.send(
-                    Kind.SUBMIT,
-                    SUBMIT.pack(number, place, request.count, entry.inputs_mask, entry.offset, caller),
+                    Kind.SUBMIT, SUBMIT.pack(number, place, request.count, entry.inputs_mask, entry.offset, caller)
                 )
             self._waiting.popleft()
 
@@ -179,9 +175,8 @@ class EngineClient(Connection):
         self._waiting.popleft()
         request = self._in_flight.pop(number).request
         self._numbers.pop(request, None)
-        # Not at once: it may have been submitted just now, by somebody who does not know its request yet.
         refusal = Rejected(f"this machine has no memory for more images: {error}", NO_MEMORY_RETRY_S)
-        asyncio.get_running_loop().call_soon(self._end, request, refusal)
+        self._end_later(request, refusal)
 
     def _done(self, number: int, queue_s: float, compute_s: float, batch_size: int) -> None:
         entry = self._in_flight[number]
@@ -204,6 +199,11 @@ class EngineClient(Connection):
     def _free(self, entry: _InFlight) -> None:
         if entry.offset is not None:
             self._pool.free(entry.offset, entry.size)
+
+    def _end_later(self, request: Request, error: ServingError) -> Request:
+        """End a request that may have been submitted just now, by somebody who does not know it yet."""
+        asyncio.get_running_loop().call_soon(self._end, request, error)
+        return request
 
     def _end(self, request: Request, error: ServingError | None) -> None:
         if not request.is_ended:

@@ -54,12 +54,7 @@ class Interceptor:
     """
 
     def __init__(
-        self,
-        metrics: Metrics,
-        tracer: Tracer | None,
-        model_names: Container[str],
-        receiving: Receiving,
-        resets: Resets,
+        self, metrics: Metrics, tracer: Tracer | None, model_names: Container[str], receiving: Receiving, resets: Resets
     ) -> None:
         self._receiving = receiving
         self._resets = resets

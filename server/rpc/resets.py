@@ -65,10 +65,7 @@ class Resets:
     """
 
     def __init__(
-        self,
-        most: int,
-        close: Callable[[str], bool] = close_connection,
-        clock: Callable[[], float] = time.monotonic,
+        self, most: int, close: Callable[[str], bool] = close_connection, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._most = most
         self._close = close

@@ -41,14 +41,10 @@ class Metrics:
         self._flushing = threading.Lock()
         self._is_stopped = threading.Event()
         self.rpcs_handled = self._counts(
-            "grpc_server_handled",
-            "RPCs that ended, by code.",
-            ["grpc_service", "grpc_method", "grpc_code"],
+            "grpc_server_handled", "RPCs that ended, by code.", ["grpc_service", "grpc_method", "grpc_code"]
         )
         self.rpc_seconds = self._histograms(
-            "grpc_server_handling_seconds",
-            "Time from the start of an RPC to its end.",
-            ["grpc_service", "grpc_method"],
+            "grpc_server_handling_seconds", "Time from the start of an RPC to its end.", ["grpc_service", "grpc_method"]
         )
         self.request_seconds = self._histograms(
             "figment_request_seconds",
@@ -73,15 +69,10 @@ class Metrics:
         )
         self.images = self._counts("figment_images", "Images computed for requests.", ["model"])
         self.queue_images = self._gauge(
-            "figment_queue_images",
-            "Images admitted and not yet answered.",
-            ["model"],
-            adds_up=True,
+            "figment_queue_images", "Images admitted and not yet answered.", ["model"], adds_up=True
         )
         self.queue_limit_images = self._gauge(
-            "figment_queue_limit_images",
-            "Images that may be admitted at once.",
-            adds_up=True,
+            "figment_queue_limit_images", "Images that may be admitted at once.", adds_up=True
         )
         self.streams_open = self._gauge("figment_streams_open", "StreamGenerate calls in progress.", adds_up=True)
         self.rejected = self._counts(
@@ -98,9 +89,7 @@ class Metrics:
             ["model", "version", "family", "provider", "variant"],
         )
         self.model_ready = self._gauge(
-            "figment_model_ready",
-            "1 if the version can be used, else 0.",
-            ["model", "version"],
+            "figment_model_ready", "1 if the version can be used, else 0.", ["model", "version"]
         )
         self.model_quality = self._gauge(
             "figment_model_quality",

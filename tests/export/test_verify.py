@@ -87,14 +87,8 @@ def test_what_was_seen_is_told_for_the_manifest():
 @pytest.mark.parametrize(
     ("graph", "message"),
     [
-        (
-            drawing(slope=110),
-            r"^g\.onnx: images are off by \d+ grey_levels at batch size 64, allowed are 1$",
-        ),
-        (
-            drawing(offset=21),
-            r"^g\.onnx: \d+\.\d+% of the values differ at batch size 64, allowed are 0\.10%$",
-        ),
+        (drawing(slope=110), r"^g\.onnx: images are off by \d+ grey_levels at batch size 64, allowed are 1$"),
+        (drawing(offset=21), r"^g\.onnx: \d+\.\d+% of the values differ at batch size 64, allowed are 0\.10%$"),
         (
             drawing(noise=0.005),
             r"^g\.onnx: (images before rounding are off by 1\..*e-05 of 255|.* of the values differ)",

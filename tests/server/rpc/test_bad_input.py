@@ -106,12 +106,7 @@ CASES: dict[str, tuple[str, Callable[[], Message], str, str]] = {
         "images.data[0]",
         "got an image of 31x32",
     ),
-    "a broken file": (
-        "Encode",
-        lambda: encode(format=PNG, data=[png(), broken()]),
-        "images.data[1]",
-        "damaged file",
-    ),
+    "a broken file": ("Encode", lambda: encode(format=PNG, data=[png(), broken()]), "images.data[1]", "damaged file"),
     "no picture": ("Encode", lambda: encode(format=PNG, data=[b"<svg/>"]), "images.data[0]", "no PNG, JPEG or WebP"),
     "a decompression bomb": (
         "Encode",

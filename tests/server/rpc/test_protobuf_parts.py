@@ -78,9 +78,7 @@ def test_any_answer_on_a_stream_is_what_protobuf_would_serialise(
     about = {"format": ImageFormat.IMAGE_FORMAT_PNG, "count": len(sizes), "height": 28, "width": 300, "channels": 1}
     data = [content(size) for size in sizes]
     expected = StreamGenerateResponse(
-        id=request_id,
-        response=GenerateResponse(images=ImageBatch(**about, data=data), **fields),
-        last=True,
+        id=request_id, response=GenerateResponse(images=ImageBatch(**about, data=data), **fields), last=True
     )
     parts = on_a_stream(ImageBatch(**about), [[file] for file in data], GenerateResponse(**fields), request_id)
     assert same(parts, expected)

@@ -20,17 +20,7 @@ from server.errors import InvalidArgument, Rejected
 from server.rpc import uploads
 from server.rpc.image_files import SCANS, essentials
 from server.scheduling.admission import Admission
-from tests.fakes.image_files import (
-    FORMATS,
-    MANIFEST,
-    PICTURE,
-    RANDOM,
-    decoded,
-    file_of,
-    png_chunk,
-    turned,
-    with_chunks,
-)
+from tests.fakes.image_files import FORMATS, MANIFEST, PICTURE, RANDOM, decoded, file_of, png_chunk, turned, with_chunks
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -86,10 +86,7 @@ def test_the_slowest_since_the_last_look_is_remembered_with_its_request():
     assert exemplars(registry) == {"5.0": {"request_id": "slow"}}
     child.observe_request((1.6, "later", "0" * 32))
     ours.flush()
-    assert exemplars(registry) == {
-        "5.0": {"request_id": "slow"},
-        "2.0": {"request_id": "later", "trace_id": "0" * 32},
-    }
+    assert exemplars(registry) == {"5.0": {"request_id": "slow"}, "2.0": {"request_id": "later", "trace_id": "0" * 32}}
 
 
 @pytest.mark.parametrize(("length", "is_kept"), [(118, True), (119, False)])
