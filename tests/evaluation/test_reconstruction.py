@@ -1,10 +1,11 @@
-"""Signal-to-noise ratios worked out by hand, and structural similarity beside a slow oracle."""
+"""Signal-to-noise ratios worked out by hand, and structural similarity beside a slow oracle; both beside scikit-image."""
 
 import math
 
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from skimage import metrics
 
 from evaluation import reconstruction
 from evaluation.reconstruction import psnr_db, ssim
@@ -57,6 +58,17 @@ def test_structural_similarity_is_what_its_definition_says(shape: tuple[int, ...
     reference, images = _picture(*shape), _picture(*shape, seed=1)
     images = (reference // 2 + images // 2).astype(np.uint8)
     assert ssim(reference, images) == pytest.approx(_slow_ssim(reference, images, side), abs=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(3, 16, 13, 3), (2, 28, 28, 1)])
+def test_both_measures_are_those_of_scikit_image(shape: tuple[int, ...]):
+    reference, images = _picture(*shape), _picture(*shape, seed=1)
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
+    pairs = zip(reference, images, strict=True)
+    expected = [metrics.structural_similarity(one, other, channel_axis=2, **options) for one, other in pairs]
+    assert ssim(reference, images) == pytest.approx(np.mean(expected), abs=1e-9)
+    noise_db = metrics.peak_signal_noise_ratio(reference, images, data_range=255)
+    assert psnr_db(reference, images) == pytest.approx(noise_db, abs=1e-9)
 
 
 def test_equal_images_have_a_similarity_of_one_and_negatives_one_below_zero():
