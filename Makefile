@@ -35,7 +35,7 @@ models: $(VENV)/installed-serve
 
 # A process of tests for each CPU; a file's tests share one, and its models are trained once for all.
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report term:skip-covered
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder --cov --cov-report term:skip-covered
 
 test-fast: $(VENV)/installed-dev
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not starters and not deploy"
