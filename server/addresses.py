@@ -62,19 +62,21 @@ def bound(setting: str, address: str, *, reuses_port: bool = False) -> socket.so
     """A socket that has an address, and does not listen yet. Raises: AddressTaken."""
     host, port = split(address)
     try:
-        family, kind, _, _, found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        taken = socket.socket(family, kind)
+        family, kind, _, _, resolved = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[
+            0
+        ]
+        listener = socket.socket(family, kind)
         try:
-            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if reuses_port:
-                taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            taken.bind(found)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            listener.bind(resolved)
         except OSError:
-            taken.close()
+            listener.close()
             raise
     except OSError as error:
         raise unavailable(setting, address, error) from None
-    return taken
+    return listener
 
 
 def unavailable(setting: str, address: str, error: OSError) -> AddressTaken:

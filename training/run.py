@@ -2,10 +2,10 @@
 
     run.json                            settings, data facts, package versions; written first
     stats.jsonl                         one line a report: images shown, images/s, each loss
-    samples-<images>.png                a sheet of fixed noise, the same all through the run
+    samples-<images>.png                a sample grid of fixed noise, the same all through the run
     reconstructions-<images>.png        held-out originals above theirs, where there is an encoder
     checkpoint.safetensors              where to continue, until the run is finished
-    tensorboard/                        losses and sheets, if asked for
+    tensorboard/                        losses and sample grids, if asked for
     model.json, weights.safetensors     the averaged model
 
 The last are written last: a folder that holds a model is a finished run.
@@ -33,7 +33,7 @@ from training.settings import TrainSettings
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-SHEET_IMAGES = 64
+GRID_IMAGES = 64
 
 
 class Run:
@@ -45,7 +45,7 @@ class Run:
         self._images = settings.images
         self._held_out = held_out
         self._is_writing = is_writing
-        self._sheets = 0
+        self._grids = 0
         self._board = _board(self.folder / "tensorboard") if settings.tensorboard and is_writing else None
 
     @classmethod
@@ -77,7 +77,7 @@ class Run:
 
     def forget_after(self, images: int) -> None:
         """Take out what was written after the checkpoint that the run continues from."""
-        self._sheets = images // self._every
+        self._grids = images // self._every
         if not self._is_writing:
             return
         file = self.folder / "stats.jsonl"
@@ -101,15 +101,15 @@ class Run:
                 self._board.add_scalar(name, value, images)
             self._board.flush()
 
-    def draw_sheets_if_due(self, images: int, model: Model) -> None:
-        """Draw sheets once in every so many images; the last are left to `finish`."""
-        if images // self._every > self._sheets and images < self._images:
-            self._sheets = images // self._every
-            self._draw_sheets(images, model)
+    def draw_grids_if_due(self, images: int, model: Model) -> None:
+        """Draw sample grids once in every so many images; the last are left to `finish`."""
+        if images // self._every > self._grids and images < self._images:
+            self._grids = images // self._every
+            self._draw_grids(images, model)
 
     def finish(self, model: Model) -> None:
-        """Draw the last sheets and write the model; the checkpoint has done its work."""
-        self._draw_sheets(self._images, model)
+        """Draw the last sample grids and write the model; the checkpoint has done its work."""
+        self._draw_grids(self._images, model)
         if self._is_writing:
             with written(self.folder):
                 model.save(self.folder)
@@ -124,16 +124,16 @@ class Run:
                 checkpoint.save(state, self.folder)
 
     @torch.inference_mode()
-    def _draw_sheets(self, images: int, model: Model) -> None:
+    def _draw_grids(self, images: int, model: Model) -> None:
         if not self._is_writing:
             return
         device = next(model.parameters()).device
         labels = len(model.label_names)
-        noise = torch.randn(SHEET_IMAGES, model.noise_dim, generator=torch.Generator().manual_seed(0)).to(device)
-        label = torch.arange(SHEET_IMAGES, device=device) % labels if labels else None
+        noise = torch.randn(GRID_IMAGES, model.noise_dim, generator=torch.Generator().manual_seed(0)).to(device)
+        label = torch.arange(GRID_IMAGES, device=device) % labels if labels else None
         self._write(Images(pixels_to_bytes(model.generate(noise, label))), "samples", images)
         if model.encoder:
-            rows = slice(0, SHEET_IMAGES // 4)
+            rows = slice(0, GRID_IMAGES // 4)
             classes = self._held_out.classes(rows)
             label = classes.to(device) if labels and classes is not None else None
             originals = self._held_out.pixels(rows)
@@ -141,11 +141,11 @@ class Run:
             pair = np.concatenate([pixels_to_bytes(originals), pixels_to_bytes(model.generator(mean, label))])
             self._write(Images(pair), "reconstructions", images, columns=len(mean))
 
-    def _write(self, sheet: Images, name: str, images: int, columns: int | None = None) -> None:
+    def _write(self, images_drawn: Images, name: str, images: int, columns: int | None = None) -> None:
         with written(self.folder):
-            sheet.save(self.folder / f"{name}-{images:09d}.png", columns=columns)
+            images_drawn.save(self.folder / f"{name}-{images:09d}.png", columns=columns)
         if self._board:
-            picture = np.asarray(sheet.grid(columns=columns).convert("RGB"))
+            picture = np.asarray(images_drawn.grid(columns=columns).convert("RGB"))
             self._board.add_image(name, picture, images, dataformats="HWC")
 
 

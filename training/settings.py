@@ -46,7 +46,7 @@ def _final_gamma(chosen: dict[str, Any]) -> float:
     return gamma / 10
 
 
-def _sheet_every(chosen: dict[str, Any]) -> int:
+def _grid_every(chosen: dict[str, Any]) -> int:
     images: int = chosen.get("images", 8)
     return max(1, images // 8)
 
@@ -124,7 +124,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     )
     tensorboard: bool = Field(False, description="write losses and sheets for TensorBoard too")
     sheet_every: int = Field(
-        default_factory=_sheet_every, ge=1, description="images between two sheets; by default an eighth of them all"
+        default_factory=_grid_every, ge=1, description="images between two sheets; by default an eighth of them all"
     )
     checkpoint_every: int = Field(50_000, ge=1, description="images between two checkpoints")
 

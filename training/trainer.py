@@ -1,6 +1,6 @@
 """The training loop: one for all families.
 
-    settings -> images, networks -> [draw -> learn -> report, sheet, checkpoint] ... -> prior -> run folder
+    settings -> images, networks -> [draw -> learn -> report, sample grid, checkpoint] ... -> prior -> run folder
 
 Every random draw of a step comes from a generator seeded by (seed, step), so what a step does depends on nothing but
 its number and the weights: a training that was stopped goes on as if it had not been. Knows nothing of export or serving.
@@ -145,7 +145,7 @@ class _Training:
         return self._learner.images
 
     def finish(self, run: Run, report: Report, is_stopped: Callable[[], bool]) -> Model:
-        """The steps that are left, then the last sheets and the model."""
+        """The steps that are left, then the last sample grids and the model."""
         settings, learner = self._settings, self._learner
         began = learner.images
         batches = self._seen.batches(settings.batch, settings.seed, start=began)
@@ -159,7 +159,7 @@ class _Training:
             )
             unread.append(learner.learn(batch, phase(settings.family, step, self._steps)))
 
-            # Report: read the losses back, stop if one went bad, draw a sheet when one is due. No phase ends unread.
+            # Report: read the losses back, stop if one went bad, draw a sample grid when one is due. No phase ends unread.
             is_last = step + 1 == self._steps
             if is_due := (step + 1) % REPORT_STEPS == 0 or step + 1 == self._freezing_step or is_last:
                 losses = self._read(unread, step)
@@ -167,7 +167,7 @@ class _Training:
                 rate = (learner.images - began) / (time.monotonic() - started_s)
                 run.write_stats(learner.images, rate, losses)
                 report(Progress(min(learner.images, settings.images), settings.images, rate))
-            run.draw_sheets_if_due(learner.images, learner.ema)
+            run.draw_grids_if_due(learner.images, learner.ema)
 
             # Stop: between steps, where all that decides the next is in the checkpoint.
             stops = is_stopped() if self._world.size == 1 else is_due and self._world.agree(is_stopped())

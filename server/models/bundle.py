@@ -52,16 +52,16 @@ class Bundle:
     """Of the served variant."""
 
 
-def read_bundle(folder: Path, asked: Choice = "fp32", provider: str = "") -> Bundle:
+def read_bundle(folder: Path, choice: Choice = "fp32", provider: str = "") -> Bundle:
     """Read and check the bundle in `folder`, named <model>/<version>.
 
-    asked      variant to serve
+    choice     variant to serve
     provider   execution provider of onnxruntime; "auto" takes the variant that is the fastest there
 
     Raises: BundleRefused, with what is wrong.
     """
     manifest = _read_manifest(folder)
-    variant = resolve(manifest, asked, provider)
+    variant = resolve(manifest, choice, provider)
     files = {file: _read_graph(folder, file, graph) for file, graph in manifest.graphs.items()}
     graphs = {role: files[file] for role, file in files_of(manifest, variant).items()}
     if ("prior" in graphs) != ("decoder" in graphs):

@@ -13,15 +13,15 @@ from server.errors import BundleRefused
 from server.settings import Choice
 
 
-def resolve(manifest: Manifest, asked: Choice, provider: str) -> str:
+def resolve(manifest: Manifest, choice: Choice, provider: str) -> str:
     """The variant to serve; with "auto" by what was measured on `provider`, an execution provider of onnxruntime.
 
     Raises: BundleRefused, if there is no generator of the variant or the decoder is of another one.
     """
-    variant = _fastest(manifest, provider) if asked == "auto" else asked
-    there = sorted(graph.variant for graph in manifest.graphs.values() if graph.role == "generator")
-    if variant not in there:
-        others = f"there are {', '.join(there)}" if there else "there are none"
+    variant = _fastest(manifest, provider) if choice == "auto" else choice
+    available = sorted(graph.variant for graph in manifest.graphs.values() if graph.role == "generator")
+    if variant not in available:
+        others = f"there are {', '.join(available)}" if available else "there are none"
         raise BundleRefused(f"manifest.json: there is no generator of variant {variant}; {others}")
     decoder = files_of(manifest, variant).get("decoder")
     if decoder and manifest.graphs[decoder].variant != variant:

@@ -32,7 +32,7 @@ def close_connection(peer: str) -> bool:
     host, _, port = unquote(address).rpartition(":")
     if kind not in ("ipv4", "ipv6") or not DESCRIPTORS.exists():
         return False
-    wanted = (ipaddress.ip_address(host.strip("[]")), int(port))
+    endpoint = (ipaddress.ip_address(host.strip("[]")), int(port))
     for descriptor in DESCRIPTORS.iterdir():
         try:
             connection = socket.socket(fileno=os.dup(int(descriptor.name)))
@@ -40,7 +40,7 @@ def close_connection(peer: str) -> bool:
             continue
         with connection:
             try:
-                if _peer_of(connection) == wanted:
+                if _peer_of(connection) == endpoint:
                     # As `shutdown`, but whatever waits to be read or sent is dropped: who does not read would never end.
                     return bool(ctypes.CDLL(None).connect(connection.fileno(), NOWHERE, len(NOWHERE)) == 0)
             except OSError:  # not connected

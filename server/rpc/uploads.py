@@ -54,9 +54,9 @@ def check_batch(batch: ImageBatch, manifest: Manifest, limit: int) -> int:
     if batch.format not in FORMATS:
         raise InvalidArgument("images.format", f"got {batch.format}, allowed are RAW, PNG, JPEG and WEBP")
     for name in ("height", "width", "channels"):
-        got, wanted = getattr(batch, name), getattr(manifest, name)
-        if got not in (0, wanted) and not (name == "channels" and batch.format != RAW):
-            raise InvalidArgument(f"images.{name}", f"got {got}, the model's is {wanted}")
+        got, expected = getattr(batch, name), getattr(manifest, name)
+        if got not in (0, expected) and not (name == "channels" and batch.format != RAW):
+            raise InvalidArgument(f"images.{name}", f"got {got}, the model's is {expected}")
     if batch.format != RAW:
         if batch.count not in (0, len(batch.data)):
             raise InvalidArgument("images.count", f"got {batch.count} for {len(batch.data)} files")

@@ -31,11 +31,11 @@ def load_all(
     """
     lost: list[str] = []
     registry.nothing = plan.nothing
-    for asked in plan.versions:
-        name, version = asked.name, asked.version
+    for planned in plan.versions:
+        name, version = planned.name, planned.version
         registry.put(name, VersionStatus(version=version, state=VersionState.VERSION_STATE_LOADING))
         try:
-            model, reason = _load(folder / name / version, asked, variant, engines), ""
+            model, reason = _load(folder / name / version, planned, variant, engines), ""
         except BundleRefused as error:
             model, reason = None, str(error)
         except OSError as error:
@@ -54,7 +54,7 @@ def load_all(
                 metrics.model_quality.labels(name, version, measure).set(figure)
         else:
             log.warning("version refused", model=name, version=version, reason=reason)
-            if asked.engine:
+            if planned.engine:
                 lost.append(f"{name} {version}: {reason}")
         state = VersionState.VERSION_STATE_READY if model else VersionState.VERSION_STATE_FAILED
         registry.put(name, VersionStatus(version=version, state=state, reason=reason), model)
@@ -73,16 +73,16 @@ def loaded(registry: ModelRegistry) -> tuple[Version, ...]:
     )
 
 
-def _load(path: Path, asked: Version, variant: Choice, engines: Sequence[Engine]) -> LoadedModel:
-    if asked.refusal:
-        raise BundleRefused(asked.refusal)
+def _load(path: Path, planned: Version, variant: Choice, engines: Sequence[Engine]) -> LoadedModel:
+    if planned.refusal:
+        raise BundleRefused(planned.refusal)
     if not path.exists():
         raise BundleRefused("its folder is gone since the server started")
     bundle = read_bundle(path, variant, engines[0].provider)
     engine = engines[0].fingerprint(bundle)
-    if asked.engine not in ("", engine):
+    if planned.engine not in ("", engine):
         raise BundleRefused(
-            f"its folder was replaced: it holds engine {engine}, this server serves {asked.engine}: put that one back, "
+            f"its folder was replaced: it holds engine {engine}, this server serves {planned.engine}: put that one back, "
             "or start the server again (figment export publishes a new version beside the old one)"
         )
     for each in engines:

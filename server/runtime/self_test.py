@@ -23,30 +23,30 @@ def self_test(sessions: dict[str, Sessions], bundle: Bundle, max_size: int) -> d
     count = len(golden.noise)
     expected: dict[str, tuple[tuple[int, ...], npt.DTypeLike]] = {"images": (golden.images.shape, np.uint8)}
     expected |= dict.fromkeys(("latent", "mean", "log_variance"), ((count, manifest.latent_dim), np.float32))
-    known: Arrays = {"noise": golden.noise}
+    arrays: Arrays = {"noise": golden.noise}
     if golden.labels is not None:
-        known["label"] = golden.labels
+        arrays["label"] = golden.labels
     inputs: dict[str, Arrays] = {}
     # In this order each role's inputs are known from those before it.
     for role in ("generator", "prior", "decoder", "encoder"):
         if role not in sessions:
             continue
         try:
-            inputs[role] = {name: known[name] for name in sessions[role].inputs}
+            inputs[role] = {name: arrays[name] for name in sessions[role].inputs}
             outputs = _run(sessions[role], inputs[role], count, max_size)
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise BundleRefused(f"{role}: onnxruntime cannot run the graph: {str(error)[:300]}") from None
         for name, array in outputs.items():
             shape, dtype = expected[name]
             if array.shape != shape or array.dtype != dtype:
-                wanted = f"{np.dtype(dtype)} {shape}"
-                raise BundleRefused(f"{role}: {name} is {array.dtype} {array.shape}, must be {wanted}")
+                required = f"{np.dtype(dtype)} {shape}"
+                raise BundleRefused(f"{role}: {name} is {array.dtype} {array.shape}, must be {required}")
         if "images" in outputs:
             worst = int(np.abs(outputs["images"].astype(np.int16) - golden.images).max())
             if worst > golden.tolerance:
                 allowed = f"{golden.tolerance:g}"
                 raise BundleRefused(f"{role}: off the golden images by {worst} grey levels, allowed {allowed}")
-        known |= outputs
+        arrays |= outputs
     return inputs
 
 

@@ -130,11 +130,11 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     request_queue_size = 4 * CONNECTIONS
 
-    def __init__(self, taken: socket.socket, answer: WSGIApplication) -> None:
-        host, port = taken.getsockname()[:2]
+    def __init__(self, listener: socket.socket, answer: WSGIApplication) -> None:
+        host, port = listener.getsockname()[:2]
         super().__init__((host, port), _Handler, bind_and_activate=False)
         self.socket.close()
-        self.socket = taken
+        self.socket = listener
         self.server_name, self.server_port = host, port  # without a look-up of its name
         self.setup_environ()
         self.set_app(answer)
@@ -195,10 +195,10 @@ class _Processes(Collector):
             # A registry of its own: a collector puts itself into the global one otherwise.
             collector = ProcessCollector(pid=lambda pid=pid: pid, registry=CollectorRegistry())  # type: ignore[misc]
             for family in collector.collect():
-                known = families.setdefault(family.name, family)
-                if known is not family and family.name != OWN_START:
-                    (sample,), (more,) = known.samples, family.samples
-                    known.samples = [sample._replace(value=sample.value + more.value)]
+                merged = families.setdefault(family.name, family)
+                if merged is not family and family.name != OWN_START:
+                    (sample,), (more,) = merged.samples, family.samples
+                    merged.samples = [sample._replace(value=sample.value + more.value)]
         yield from families.values()
 
 

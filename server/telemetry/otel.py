@@ -57,8 +57,8 @@ class OtelTracer:
 
     def begin(self, name: str, metadata: Metadata) -> Trace | None:
         """As `Tracer.begin`."""
-        given = {key: str(value) for key, value in metadata if key in TRACE_CONTEXT}
-        trace = _OtelTrace(self._tracer, name, self._propagator.extract(given))
+        carrier = {key: str(value) for key, value in metadata if key in TRACE_CONTEXT}
+        trace = _OtelTrace(self._tracer, name, self._propagator.extract(carrier))
         return trace if trace.is_sampled else None
 
     def close(self) -> None:

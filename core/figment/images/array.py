@@ -2,7 +2,7 @@
 
     (N, H, W, C) uint8 -> [...] -> the same with the facts of those that are left
 
-A leaf: knows NumPy and Pillow, not the network. Training and export draw their sheets with it.
+A leaf: knows NumPy and Pillow, not the network. Training and export draw their sample grids with it.
 """
 
 from collections.abc import Iterable, Sequence

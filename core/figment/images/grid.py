@@ -15,7 +15,7 @@ GAP = 2
 """Pixels between the pictures of a sheet: drawings that fill their frame would run into each other without."""
 
 GAP_GREY = 96
-SHEET_PIXELS = 512
+GRID_PIXELS = 512
 """A sheet's pictures are enlarged by a whole factor, to about this width."""
 
 LARGEST_PIXELS = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
@@ -38,7 +38,7 @@ def grid(images: npt.NDArray[np.uint8], columns: int | None = None) -> Image.Ima
         row, column = divmod(number, columns)
         top, left = GAP + row * (height + GAP), GAP + column * (width + GAP)
         sheet[top : top + height, left : left + width] = picture
-    factor = max(1, SHEET_PIXELS // sheet.shape[1])
+    factor = max(1, GRID_PIXELS // sheet.shape[1])
     picture = _picture(sheet)
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
