@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from torch import Tensor, nn
 
 from export.errors import ExportError
@@ -90,7 +91,7 @@ def to_onnx(role: Role, example: dict[str, Tensor]) -> ir.Model:
         raise ExportError(f"{role.name}: torch.onnx.export failed: {error}") from error
     assert program is not None, "the dynamo exporter gives a program where it was given no path"
     model = program.model
-    model.metadata_props.clear()
+    ClearMetadataAndDocStringPass()(model)  # which tell paths of this machine
     if role.pixels:
         append_bytes(model, role.pixels)
     return model

@@ -74,6 +74,14 @@ def test_a_bundle_has_the_graphs_of_its_family_and_a_manifest_of_them(models: Pa
     assert not manifest.measured
 
 
+@pytest.mark.parametrize("name", ["gan", "hybrid"])
+def test_graphs_tell_nothing_of_the_machine_that_made_them(models: Path, name: str):
+    for file in (models / name / "1").glob("*.onnx"):
+        content = file.read_bytes()
+        assert b".py" not in content
+        assert str(Path.cwd()).encode() not in content
+
+
 def test_graphs_take_any_batch_and_give_bytes_in_nhwc(models: Path):
     for name, labels, size in (("vae", 0, 32), ("gan", 0, 32), ("labelled-gan", 10, 16)):
         graph = session(onnx.load(models / name / "1" / "generator.onnx"))
