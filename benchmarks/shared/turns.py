@@ -9,13 +9,12 @@ the figures do.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from benchmarks.shared.processes import Failed
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """warm_s of load, then window_s in which is measured, then warm_s more in which the window's requests end."""
 
     warm_s: float
