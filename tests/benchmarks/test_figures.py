@@ -5,8 +5,9 @@ import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from benchmarks.export.report import goals
 from benchmarks.export.results import Results, in_turns
 from benchmarks.gpu.raw import best
+from benchmarks.serving import callers
 from benchmarks.serving.arrivals import MEAN_IMAGES, MIX, schedule
 from benchmarks.serving.bare import Shape, shapes
 from benchmarks.serving.callers import Ended, Order, Outcome, closed_loop, open_loop, outcome_of
@@ -138,7 +140,12 @@ def test_an_open_loop_sends_whatever_became_of_those_before():
     assert (found.requests, found.failures) == (sum(at >= 0.05 for at in arrivals), 0)
 
 
-def test_a_closed_loop_counts_what_is_answered_in_the_window_and_a_short_reply_is_no_answer():
+def test_a_closed_loop_counts_what_is_answered_in_the_window_and_a_short_reply_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    ticks = count()
+    monkeypatch.setattr(callers, "time", SimpleNamespace(perf_counter=lambda: next(ticks) / 10_000))
+
     async def call(images: int) -> int:
         await asyncio.sleep(0)
         return 0 if images == 16 else images * 10
