@@ -10,6 +10,7 @@ import io
 import os
 import stat
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,9 @@ def _read_manifest(folder: Path) -> Manifest:
         raise BundleRefused(f"manifest.json: images of {manifest.height}x{manifest.width}x{manifest.channels}")
     if not 1 <= manifest.latent_dim <= manifest.noise_dim:
         raise BundleRefused(f"manifest.json: latent_dim {manifest.latent_dim}, noise_dim {manifest.noise_dim}")
+    shape = list(manifest.latent_shape)
+    if shape and (len(shape) != 3 or min(shape) < 1 or prod(shape) != manifest.latent_dim):
+        raise BundleRefused(f"manifest.json: latent_shape {shape}, latent_dim {manifest.latent_dim}")
     return manifest
 
 

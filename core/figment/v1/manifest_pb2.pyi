@@ -105,6 +105,7 @@ class Manifest(_message.Message):
     PROVENANCE_FIELD_NUMBER: _builtins.int
     JUDGED_BY_FIELD_NUMBER: _builtins.int
     VALUE_RANGE_FIELD_NUMBER: _builtins.int
+    LATENT_SHAPE_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this schema: 1."""
     name: _builtins.str
@@ -153,6 +154,12 @@ class Manifest(_message.Message):
     def value_range(self) -> Global___ValueRange:
         """What is black and white in pictures of more than 8 bits a channel, where training was told; else their files say it."""
 
+    @_builtins.property
+    def latent_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Channels, height and width of a latent that is a map: its latent_dim entries are their product, in this order (C, H, W);
+        empty = a plain vector.
+        """
+
     def __init__(
         self,
         *,
@@ -173,10 +180,11 @@ class Manifest(_message.Message):
         provenance: Global___Provenance | None = ...,
         judged_by: _builtins.str = ...,
         value_range: Global___ValueRange | None = ...,
+        latent_shape: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "value_range", b"value_range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "value_range", b"value_range", "version", b"version", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "latent_shape", b"latent_shape", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "value_range", b"value_range", "version", b"version", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

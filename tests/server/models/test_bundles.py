@@ -115,6 +115,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "golden images of no bytes": (lambda f: (f / "golden.npz").write_bytes(b""), "golden.npz cannot be read"),
     "another name": (lambda f: edit(f, lambda m: m.update(name="x")), "says 'x' version '1', the folder says"),
     "another format": (lambda f: edit(f, lambda m: m.update(format=2)), "format 2, this server reads 1"),
+    "a latent of another shape": (
+        lambda f: edit(f, lambda m: m.update(latent_shape=["4", "2", "3"])),
+        "latent_shape [4, 2, 3], latent_dim 16",
+    ),
     "no generator": (lambda f: edit(f, lambda m: m["graphs"].pop("generator.onnx")), "no generator of variant fp32"),
     "an unknown role": (lambda f: edit(f, lambda m: m["graphs"]["prior.onnx"].update(role="x")), "role 'x' is none of"),
     "a graph elsewhere": (
