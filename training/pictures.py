@@ -1,9 +1,10 @@
 """One encoded picture, as images of a set want it.
 
-    file or bytes -> figment.imaging: upright, grey or RGB, 8 bits, no alpha -> centre square -> resized -> array
+    file or bytes ─┬─> figment.imaging: upright, grey or RGB, 8 bits, no alpha -> centre square -> resized -> array
+                   └─> drawings: an SVG, drawn ─────────────────────────────────────────────────────────^
 
 Of several frames the first is taken. The centre square is resized, up or down, by Pillow's bicubic filter with antialiasing.
-Read is whatever Pillow reads by itself; a file's ending says nothing of its format.
+Read is whatever Pillow reads by itself, and SVG; a file's ending says nothing of its format.
 """
 
 import warnings
@@ -18,6 +19,8 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from figment.imaging import UnreadablePicture, ValueRange, flatten
+from training import drawings
+from training.errors import DataError
 
 _UNREADABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Formats that Pillow recognises and cannot decode, or only by running another program."""
@@ -41,18 +44,21 @@ class Picture(NamedTuple):
     def decoded(self, size: int | None, value_range: ValueRange | None = None) -> Decoded:
         """By no `size` neither cropped nor resized; value_range: black and white of more than 8 bits a channel.
 
-        Raises: UnreadablePicture, also for more pixels than Pillow takes for harmless.
+        Raises: UnreadablePicture, also for more pixels than Pillow takes for harmless; DataError, if it is a drawing and
+            there is no `size`, or nothing to draw it with.
         """
         try:
             encoded = self.encoded if isinstance(self.encoded, bytes) else self.encoded.read_bytes()
             if not encoded:
                 raise UnreadablePicture("not an image: 0 bytes")
+            if drawings.is_xml(encoded):
+                return self._drawn(drawings.read_drawing(encoded), size)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of metadata that are odd
                 warnings.simplefilter("error", Image.DecompressionBombWarning)
                 with Image.open(BytesIO(encoded), formats=_formats()) as picture:
                     flat = flatten(picture, value_range)
-        except UnreadablePicture:
+        except (UnreadablePicture, DataError):
             raise
         except UnidentifiedImageError:  # its text is an address in memory
             raise UnreadablePicture("not an image, or of a format that cannot be read here") from None
@@ -62,6 +68,11 @@ class Picture(NamedTuple):
             raise UnreadablePicture(str(error) or type(error).__name__) from error
         image = flat if size is None else ImageOps.fit(flat, (size, size), Image.Resampling.BICUBIC)
         return Decoded(np.asarray(image), flat.width, flat.height)
+
+    def _drawn(self, drawing: drawings.Drawing, size: int | None) -> Decoded:
+        if size is None:
+            raise DataError(f"size: {self.name} is an SVG, which has none by itself; choose one, e.g. --size 64")
+        return Decoded(np.asarray(drawing.drawn(size)), *drawing.shape(size))
 
 
 class Source(NamedTuple):
@@ -83,7 +94,10 @@ class Source(NamedTuple):
 def endings() -> frozenset[str]:
     """Endings of files' names that stand for pictures, in lower case, with the dot."""
     formats = _formats()
-    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats) | {".mpo"}
+    return frozenset(end for end, name in Image.registered_extensions().items() if name in formats) | {
+        ".mpo",
+        drawings.ENDING,
+    }
 
 
 @cache

@@ -1,15 +1,16 @@
 """How far trainings are: lines on a terminal, bars that move; elsewhere, as in a log, a line now and then.
 
     train(settings, report) -> Progress -> a line
+    pictures -> counted() -> pictures, and a line where they take long
 
 Knows rich, not what is trained.
 """
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 
 LINE_S = 30.0
 """Seconds between two lines of a log."""
+
+FIRST_S = 5.0
+"""Seconds until a line says that pictures are being read."""
+
+_Item = TypeVar("_Item")
 
 
 class _Rate(ProgressColumn):
@@ -47,6 +53,21 @@ def told(what: str, total: int) -> Iterator[Callable[["trainer.Progress"], None]
         yield lambda now: progress.update(task, completed=now.images)
 
 
+def counted(what: str, pictures: Iterable[_Item]) -> Iterator[_Item]:
+    """`pictures` as they come; after FIRST_S, and then every LINE_S, a line says how many there were."""
+    next_s = time.monotonic() + FIRST_S
+    for count, picture in enumerate(pictures, 1):
+        yield picture
+        if time.monotonic() >= next_s:
+            next_s = time.monotonic() + LINE_S
+            _say(f"{what}: {count:,} pictures read so far")
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # whoever read it has gone; the training goes on, or is about to be saved
+        print(line, file=sys.stderr, flush=True)
+
+
 class _Log:
     def __init__(self, what: str) -> None:
         self._what = what
@@ -56,10 +77,7 @@ class _Log:
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + LINE_S
             left_s = (now.total - now.images) / max(now.images_per_s, 1e-9)
-            with suppress(OSError):  # whoever read it has gone; the training goes on, or is about to be saved
-                print(
-                    f"{self._what}: {now.images} of {now.total} images, {now.images_per_s:.0f}/s, "
-                    f"{left_s / 60:.1f} minutes left",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            _say(
+                f"{self._what}: {now.images} of {now.total} images, {now.images_per_s:.0f}/s, "
+                f"{left_s / 60:.1f} minutes left"
+            )

@@ -18,6 +18,7 @@ import PIL
 from PIL import Image
 
 from figment.imaging import UnreadablePicture, ValueRange
+from training import drawings
 from training.architecture import is_supported_size
 from training.data import ImageSet
 from training.errors import DataError
@@ -25,6 +26,7 @@ from training.listing import listing
 from training.oddities import Oddities
 from training.parquet import shards_source
 from training.pictures import Picture, Source, endings, listed
+from training.progress import counted
 from training.splits import are_splits, taken
 from training.store import Contents, Stack, in_memory, on_disk
 
@@ -65,12 +67,13 @@ def load(
         raise DataError(f"conditional: {data} has no labels to teach: {why}")
 
     def decode(file: BinaryIO) -> Contents:
-        return _decode(source, size, value_range, skip_broken, file)
+        pictures = counted(f"data: {data}", source.pictures)
+        return _decode(source._replace(pictures=pictures), size, value_range, skip_broken, file)
 
     if cache is None:
         images, contents = in_memory(decode)
     else:
-        key = [_stats(source.files), source.label_names, size, skip_broken, value_range, PIL.__version__]
+        key = [_stats(source.files), source.label_names, size, skip_broken, value_range, _readers(source.files)]
         images, contents = on_disk(cache, key, decode)
     _tell(data, source, contents)
     if needs_labels and images.labels is not None and len(found := np.unique(images.labels)) < 2:
@@ -79,6 +82,11 @@ def load(
             "labels teach something where there are two"
         )
     return images
+
+
+def _readers(files: list[Path]) -> list[str]:
+    """What decodes files of these names, and by which version."""
+    return [PIL.__version__] + [drawings.drawn_by()] * any(file.suffix.lower() == drawings.ENDING for file in files)
 
 
 def _stats(files: list[Path]) -> list[tuple[str, int, int]]:
