@@ -126,6 +126,7 @@ def _facts(model: Model, run: Path, record: Record) -> Manifest:
     facts.provenance.seed = settings.seed
     facts.provenance.images = settings.images
     facts.provenance.settings = settings.model_dump_json()
+    facts.provenance.notices.extend(record.notices)
     facts.provenance.versions.update(record.versions)
     facts.provenance.versions.update({package: version(package) for package in ("onnx", "onnxscript")})
     return facts

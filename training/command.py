@@ -16,7 +16,7 @@ from training.settings import TrainSettings
 
 
 class Train(BaseSettings, TrainSettings):
-    """Train a VAE, GAN or hybrid on scikit-learn's digits, a folder of images or parquet files."""
+    """Train a VAE, GAN or hybrid on scikit-learn's digits, OpenMoji's drawings, a folder of images or parquet files."""
 
     errors: ClassVar[tuple[type[Exception], ...]] = (TrainingError,)
 

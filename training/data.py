@@ -1,6 +1,6 @@
 """A set of images, in memory or on disk, split into a training and a held-out part.
 
-    digits | folder | parquet -> sources -> ImageSet -> split -> batches
+    digits | openmoji | folder | parquet -> sources -> ImageSet -> split -> batches
 
 Images are (N, H, W, C) uint8; how they were decoded is the business of `sources`, how they lie on disk that of `store`.
 """

@@ -14,11 +14,12 @@ from pathlib import Path
 from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from training import checkpoint
+from training import checkpoint, openmoji
 from training.data import ImageSet
 from training.errors import RunFolderError
 from training.model import Model
 from training.settings import TrainSettings
+from training.sources import notices
 
 FILE = "run.json"
 
@@ -32,20 +33,27 @@ class DataFacts(BaseModel, frozen=True):
 
 
 class Record(BaseModel, frozen=True):
-    """What decides a run: its settings, its images and the packages that it was begun with."""
+    """What decides a run: its settings, its images and the packages that it was begun with.
+
+    notices: what is to be said wherever the model goes, each in a sentence: whose the images are, or weights that it began with,
+    and the license.
+    """
 
     settings: TrainSettings
     data: DataFacts
     versions: dict[str, str]
+    notices: tuple[str, ...] = ()
 
 
 def record_of(settings: TrainSettings, seen: ImageSet, held_out: ImageSet) -> Record:
     """The record of a run that is begun now."""
-    packages = {name: version(name) for name in ("torch", "numpy", "scikit-learn", "pillow")}
+    names = ["torch", "numpy", "scikit-learn", "pillow", *(openmoji.PACKAGES if settings.data == openmoji.NAME else ())]
+    packages = {name: version(name) for name in names}
     return Record(
         settings=settings,
         data=DataFacts(images=len(seen), held_out=len(held_out), sha256=split_sha256(seen, held_out)),
         versions={"python": platform.python_version(), **packages},
+        notices=tuple(notices(settings.data)),
     )
 
 

@@ -59,7 +59,7 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     """Everything that decides what a run produces, besides the code and the machine."""
 
     data: str = Field(
-        description="digits, a folder of images, a .parquet file with an image column, or a folder or pattern of such"
+        description="digits, openmoji, a folder of images, a .parquet file with an image column, or a folder or pattern of such"
     )
     family: FamilyName = Field(description="vae, gan or hybrid")
     out: Path = Field(description="run folder to write; must not hold a run already")

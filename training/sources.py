@@ -1,4 +1,4 @@
-"""Where training images come from: scikit-learn's digits, a folder of images, or parquet files.
+"""Where training images come from: scikit-learn's digits, OpenMoji's drawings, a folder of images, or parquet files.
 
     name, path or pattern -> Source -> pictures decoded to one size -> Stack -> ImageSet -> what was odd is told
 
@@ -18,7 +18,7 @@ import PIL
 from PIL import Image
 
 from figment.imaging import UnreadablePicture, ValueRange
-from training import drawings
+from training import drawings, openmoji
 from training.architecture import is_supported_size
 from training.data import ImageSet
 from training.errors import DataError
@@ -29,6 +29,9 @@ from training.pictures import Picture, Source, endings, listed
 from training.progress import counted
 from training.splits import are_splits, taken
 from training.store import Contents, Stack, in_memory, on_disk
+
+WORDS = ("digits", openmoji.NAME)
+"""Sets that packages bring."""
 
 LISTED = 20
 """Broken pictures that a message names at most."""
@@ -46,7 +49,8 @@ def load(
 ) -> ImageSet:
     """Read `data` at `size` pixels, or at the pictures' own size; what was left out or looks odd is a warning to the log.
 
-    data: "digits", a folder of images or of .parquet files, one such file, or a pattern such as "train-*.parquet".
+    data: "digits", "openmoji" (by default at 64 pixels), a folder of images or of .parquet files, one such file, or a pattern
+        such as "train-*.parquet".
     skip_broken: unreadable pictures are left out with a warning; else they are an error.
     cache: a folder for decoded images, from which they are mapped; without it, and for "digits", all are in memory.
     value_range: what is black and white in pictures of more than 8 bits a channel; by default as their files say.
@@ -57,10 +61,12 @@ def load(
     """
     if size is not None and not is_supported_size(size):
         raise DataError(f"size: {size} is not 4, 5, 6 or 7 times a power of two from 8 to 512, such as 28, 32 or 64")
+    if data in WORDS and splits:
+        raise DataError(f"split: got {', '.join(splits)}; {data} has no splits")
     if data == "digits":
-        if splits:
-            raise DataError(f"split: got {', '.join(splits)}; digits have no splits")
         return _digits(size or 32)
+    if data == openmoji.NAME:
+        size = size or openmoji.SIZE
     source = _source(data, splits, needs_labels)
     if needs_labels and not source.label_names:
         why = source.unlabelled or "they are the names of subfolders or a column 'label'"
@@ -82,6 +88,11 @@ def load(
             "labels teach something where there are two"
         )
     return images
+
+
+def notices(data: str) -> list[str]:
+    """What is to be said wherever images of `data` go, or what learned from them: whose they are, and how they may be used."""
+    return [openmoji.NOTICE] if data == openmoji.NAME else []
 
 
 def _readers(files: list[Path]) -> list[str]:
@@ -122,6 +133,8 @@ def _digits(size: int) -> ImageSet:
 
 
 def _source(data: str, splits: Sequence[str], needs_labels: bool) -> Source:
+    if data == openmoji.NAME:
+        return openmoji.source()
     path = Path(data)
     if path.is_dir():
         found = listing(path)
@@ -142,7 +155,9 @@ def _source(data: str, splits: Sequence[str], needs_labels: bool) -> Source:
                 f"data: the pattern {data!r} matches {(others or ['nothing'])[0]}; allowed are .parquet files"
             )
         return shards_source(matching, splits, data, needs_labels)
-    raise DataError(f"data: {data!r} is neither 'digits' nor a folder nor a .parquet file nor a pattern of such files")
+    raise DataError(
+        f"data: {data!r} is neither {' nor '.join(map(repr, WORDS))} nor a folder nor a .parquet file nor a pattern of such files"
+    )
 
 
 def _folder(folder: Path, files: list[Path], splits: Sequence[str], notes: list[str]) -> Source:

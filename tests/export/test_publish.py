@@ -1,5 +1,7 @@
 """What a bundle holds: exact graphs always, lossy variants where they are good and fast, figures where they were asked for."""
 
+import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +14,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from export import publish, quality_gate
-from export.bundle import read_manifest
+from export.bundle import read_manifest, write_manifest
 from export.errors import ExportError, ParityError
 from export.golden import GOLDEN_SEED, golden_inputs, noise_of
 from export.publish import Plan
@@ -72,6 +74,16 @@ def test_a_bundle_has_the_graphs_of_its_family_and_a_manifest_of_them(models: Pa
         onnx.checker.check_model(folder / file, full_check=True)
     assert not manifest.quality
     assert not manifest.measured
+
+
+def test_what_is_to_be_said_of_the_data_is_in_the_manifest(runs: Path, tmp_path: Path):
+    shutil.copytree(runs / "gan", tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["notices"] == []
+    said = ["trained on my own drawings; license: CC0", "begun with the weights of others; license: MIT"]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"notices": said}))
+    write_manifest(from_run(tmp_path / "run").facts, tmp_path)
+    assert list(read_manifest(tmp_path).provenance.notices) == said
 
 
 @pytest.mark.parametrize("name", ["gan", "hybrid"])

@@ -212,7 +212,9 @@ def test_an_empty_folder_is_an_error_that_lists_the_suffixes(tmp_path: Path) -> 
 
 
 def test_unknown_data_is_an_error_that_says_what_is_allowed() -> None:
-    with pytest.raises(DataError, match=r"'nowhere' is neither 'digits' nor a folder nor a \.parquet file"):
+    with pytest.raises(
+        DataError, match=r"'nowhere' is neither 'digits' nor 'openmoji' nor a folder nor a \.parquet file"
+    ):
         load("nowhere", None)
 
 

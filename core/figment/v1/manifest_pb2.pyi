@@ -465,6 +465,7 @@ class Provenance(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     SETTINGS_FIELD_NUMBER: _builtins.int
+    NOTICES_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """Name of the run folder."""
     data: _builtins.str
@@ -481,6 +482,12 @@ class Provenance(_message.Message):
     def versions(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Versions of the packages that trained and exported it."""
 
+    @_builtins.property
+    def notices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is to be said wherever the model goes, each in a sentence: whose the images are, or weights that it began with, and
+        the license.
+        """
+
     def __init__(
         self,
         *,
@@ -491,10 +498,11 @@ class Provenance(_message.Message):
         images: _builtins.int = ...,
         versions: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         settings: _builtins.str = ...,
+        notices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "data_sha256", b"data_sha256", "images", b"images", "run", b"run", "seed", b"seed", "settings", b"settings", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "data_sha256", b"data_sha256", "images", b"images", "notices", b"notices", "run", b"run", "seed", b"seed", "settings", b"settings", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
