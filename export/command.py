@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich import box
 from rich.console import Console
@@ -15,8 +15,9 @@ from rich.table import Table
 from export.bundle import read_manifest, write_manifest
 from export.errors import ExportError
 from export.measure import measure
+from export.onnx_import.autoencoder import from_autoencoder
 from export.onnx_import.generator import from_onnx
-from export.onnx_import.pixel_format import Layout, Range
+from export.onnx_import.options import ImportOptions, Layout, Range, colour_of, shape_of
 from export.publish import Plan, Published, make_and_publish
 from export.quality_gate import relative_change
 from export.source import Source, from_run
@@ -79,29 +80,101 @@ class Export(_PublishOptions):
 
 
 class Import(_PublishOptions):
-    """Take a generator that was trained elsewhere from its ONNX file and publish it as the next version of a model."""
+    """Take a generator or an autoencoder that was trained elsewhere from ONNX and publish it as the next version of a model."""
 
-    file: CliPositionalArg[Path] = Field(description="ONNX file: noise (N, Z) or (N, Z, 1, 1) [, label] -> images")
-    name: str | None = Field(None, description="name of the model; by default the file's")
+    file: CliPositionalArg[Path | None] = Field(None, description="ONNX file of a generator: noise [, label] -> images")
+    encoder: Path | None = Field(
+        None, description="ONNX file of an autoencoder's encoder, instead of a generator's file"
+    )
+    decoder: Path | None = Field(None, description="ONNX file of its decoder")
+    name: str | None = Field(None, description="name of the model; by default the file's, or the decoder's")
     layout: Layout = Field(
-        "auto", description="order of the images' axes: NCHW or NHWC; auto: where 1 or 3 channels are"
+        "auto", description="order of the images' axes: NCHW or NHWC; auto: where 1, 3 or 4 channels are"
     )
     range: Range = Field(
         "auto", description="black and white: -1..1, 0..1 or 0..255; auto: by how the graph ends, or what it draws"
     )
+    shape: str | None = Field(
+        None, description="HxW or HxWxC of an image, where its values come flat or the file leaves its size open"
+    )
+    background: str | None = Field(None, description="colour that images with alpha are put over; by default white")
     labels: tuple[str, ...] = Field((), description="names of the classes, where the graph has an input for a label")
+    truncation: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="what the graph's input of one number is fixed at; by default as in the file, or 1",
+    )
+    noise: str = Field("", description="the input that is the noise, where several could be")
+    output: str = Field(
+        "", description="the output that is taken, where several could be: the images, or of an encoder"
+    )
+    scaling_factor: float = Field(
+        1.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="of an autoencoder: its latents are multiplied by it, as diffusers do",
+    )
+    shift_factor: float = Field(
+        0.0, allow_inf_nan=False, description="of an autoencoder: subtracted from its latents before"
+    )
     data: str | None = Field(None, description="real images to judge by; lossy variants and --evaluate need them")
+
+    @field_validator("shape")
+    @classmethod
+    def _check_shape(cls, text: str | None) -> str | None:
+        if text is not None:
+            shape_of(text)
+        return text
+
+    @field_validator("background")
+    @classmethod
+    def _check_background(cls, text: str | None) -> str | None:
+        if text is not None:
+            colour_of(text)
+        return text
+
+    @model_validator(mode="after")
+    def _check_files(self) -> "Import":
+        pair = (self.encoder, self.decoder)
+        if (self.file is None) == (pair == (None, None)) or (self.file is None and None in pair):
+            raise ValueError("what to import: allowed are the FILE of a generator, or --encoder and --decoder together")
+        if self.file is not None and (self.scaling_factor, self.shift_factor) != (1, 0):
+            raise ValueError("--scaling-factor and --shift-factor are of autoencoders, with --encoder and --decoder")
+        return self
 
     def cli_cmd(self) -> None:
         """Import, and say what was found and where the bundle is."""
 
         def make() -> Source:
-            source = from_onnx(self.file, self.layout, self.range, self.labels, self.data)
+            if self.file is not None:
+                source = from_onnx(self.file, self._options)
+            else:
+                assert self.encoder is not None, "checked above"
+                assert self.decoder is not None, "checked above"
+                source = from_autoencoder(self.encoder, self.decoder, self._options)
             print(source.note)
             return source
 
+        file = self.file or self.decoder
+        assert file is not None, "checked above"
         with _ended_by_signals():
-            _print_summary(make_and_publish(make, self.models, self.name or self.file.stem.lower(), self.plan))
+            _print_summary(make_and_publish(make, self.models, self.name or file.stem.lower(), self.plan))
+
+    @property
+    def _options(self) -> ImportOptions:
+        return ImportOptions(
+            layout=self.layout,
+            value_range=self.range,
+            labels=self.labels,
+            noise=self.noise,
+            output=self.output,
+            truncation=self.truncation,
+            shape=shape_of(self.shape) if self.shape is not None else None,
+            background=colour_of(self.background) if self.background is not None else None,
+            scaling_factor=self.scaling_factor,
+            shift_factor=self.shift_factor,
+            data=self.data,
+        )
 
 
 class Bench(BaseSettings):

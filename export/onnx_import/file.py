@@ -21,6 +21,9 @@ _KINDS = {
     b"version https://": "a pointer of Git LFS: git lfs pull gets the file itself",
     b"<": "a web page or XML: was the file downloaded by its page's address?",
 }
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+"""Types that noise and pixels may have: single, half and double precision."""
+
 _RANDOM = frozenset(
     {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
@@ -141,6 +144,13 @@ def node_name(node: onnx.NodeProto) -> str:
 def opset(model: onnx.ModelProto) -> int:
     """The version of ONNX's own operators that the nodes are of."""
     return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
+
+
+def is_number(value: onnx.ValueInfoProto) -> bool:
+    """Whether it is one float and has no batch: of no axis, or of one that is declared to have one entry."""
+    kind = value.type.tensor_type
+    sizes = [dim.dim_value for dim in kind.shape.dim]
+    return kind.elem_type in FLOATS and kind.HasField("shape") and sizes in ([], [1])
 
 
 def described(values: Sequence[onnx.ValueInfoProto]) -> str:

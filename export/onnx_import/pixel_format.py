@@ -1,200 +1,230 @@
-"""The pixel format of a graph from elsewhere: layout by its channels, range by its last nodes or by the values drawn.
+"""The pixel format of a graph from elsewhere: the order of its axes, black and white, alpha, and flat values.
 
-    graph, drawn values, options -> pixel_format() -> Pixels, words
+    graph, drawn values, options -> pixel_format() -> PixelFormat, words
+    PixelFormat: grey_levels() of values in numpy, append() the same to a graph
 
-The end of a graph is better evidence than values: a tanh whose pictures are bright draws nothing below zero. Where neither
-tells, the person does.
+What the file does not tell by itself, the person does.
 """
 
-import math
-from typing import Literal, NamedTuple, get_args
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx_ir as ir
 
 from export.errors import ImportRefused
-from export.onnx_import.file import constants, node_name
-from export.pixels import Pixels
+from export.graphs import BATCH
+from export.onnx_import.options import CHANNELS, WITH_ALPHA, Colour, ImageShape, ImportOptions
+from export.onnx_import.value_range import RANGES, SLACK, value_range
+from export.pixels import Pixels, append_bytes
 
-Layout = Literal["auto", "NCHW", "NHWC"]
-Range = Literal["auto", "-1..1", "0..1", "0..255"]
+Order = Literal["NCHW", "NHWC"]
 
-RANGES: dict[str, tuple[float, float]] = {"-1..1": (-1, 1), "0..1": (0, 1), "0..255": (0, 255)}
-CHANNELS = (1, 3)
-
-SLACK = 0.01
-"""How far values may be outside a range that they are taken for, of its width."""
-
-NEAR_BLACK, NEAR_WHITE = 0.05, 0.9
-"""Values that a set within 0..1 must reach to be taken for 0..1: what stays in between might be the bright half of -1..1."""
-
-BELOW_ZERO = -0.2
-"""What a set must reach to be taken for -1..1: a decoder of 0..1 without a bound at its end draws a little below zero too."""
-
-LEAST_OF_BYTES = 16
-"""Largest value of a set that is taken for 0..255 at least."""
-
-_BOUNDED: dict[str, tuple[float, float]] = {
-    "Tanh": (-1, 1), "Softsign": (-1, 1), "Sin": (-1, 1), "Cos": (-1, 1), "Erf": (-1, 1),
-    "Sigmoid": (0, 1), "HardSigmoid": (0, 1), "Softmax": (0, 1),
-}  # fmt: skip
-_KEEPING = frozenset(
-    {
-        "Identity", "Dropout", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Slice", "Split", "Gather", "Expand",
-        "Tile", "Cast", "DepthToSpace", "SpaceToDepth", "AveragePool", "MaxPool", "Round", "Floor", "Ceil",
-    }
-)  # fmt: skip
-"""Nodes whose values lie where those of their first input do."""
+WHITE: Colour = (255, 255, 255)
 
 
-class _Interval(NamedTuple):
-    """Between what a tensor's values lie, and the node that bounds them."""
+class Alpha(NamedTuple):
+    """The fourth channel. pixels: which values are transparent and opaque, its black and white; background: what is behind."""
 
-    low: float
-    high: float
-    by: str
+    pixels: Pixels
+    background: Colour
 
 
-class _Affine(NamedTuple):
-    """scale * the values of the tensor `of` + offset."""
+@dataclass(frozen=True)
+class PixelFormat:
+    """How a file gives its images.
 
-    scale: float
-    offset: float
-    of: str
+    pixels  order of the axes, values of black and white
+    shape   of an image in that order, with the channels that the file gives
+    alpha   None where there is none
+    """
+
+    pixels: Pixels
+    shape: tuple[int, int, int]
+    alpha: Alpha | None = None
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Height, width and channels of an image as it is served."""
+        first, second, third = self.shape
+        height, width, channels = (second, third, first) if self.pixels.layout == "NCHW" else self.shape
+        return height, width, channels if self.alpha is None else channels - 1
+
+    def grey_levels(self, drawn: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
+        """drawn: the file's output. Returns unrounded grey levels (N, H, W, C) float32."""
+        values = drawn.reshape(-1, *self.shape)
+        levels = self.pixels.grey_levels(values)
+        if self.alpha is None:
+            return levels
+        opaque = self.alpha.pixels.grey_levels(values)[..., 3:].clip(0, 255) / np.float32(255)
+        return levels[..., :3].clip(0, 255) * opaque + np.array(self.alpha.background, np.float32) * (1 - opaque)
+
+    def append(self, model: ir.Model) -> None:
+        """Let `model`, whose only output is the file's, give `images` instead."""
+        graph = model.graph
+        (value,) = graph.outputs
+        tape = ir.tape.Tape(graph)
+        has_shape = value.shape is not None and value.shape[1:] == self.shape
+        dtype = value.dtype
+        if dtype == ir.DataType.UINT8 and self.alpha is not None:
+            value, dtype = tape.op("Cast", [value], attributes={"to": ir.DataType.FLOAT}), ir.DataType.FLOAT
+        if not has_shape:
+            value = tape.op("Reshape", [value, tape.initializer(ir.tensor([-1, *self.shape], name="image_shape"))])
+        pixels = self.pixels
+        if self.alpha is not None:
+            value, pixels = self._over_background(tape, value, self.alpha), Pixels(self.pixels.layout, 0, 255)
+        height, width, channels = self.size
+        value.dtype = dtype
+        value.shape = ir.Shape([BATCH, channels, height, width] if pixels.layout == "NCHW" else [BATCH, *self.size])
+        graph.outputs[0] = value
+        append_bytes(model, pixels)
+
+    def _over_background(self, tape: ir.tape.Tape, value: ir.Value, alpha: Alpha) -> ir.Value:
+        """Grey levels of red, green and blue, of pixels with alpha."""
+        is_first = self.pixels.layout == "NCHW"
+
+        def constant(values: object, name: str) -> ir.Value:
+            return tape.initializer(ir.tensor(np.asarray(values, np.float32), name=f"alpha_{name}"))
+
+        def levels(values: ir.Value, pixels: Pixels, name: str) -> ir.Value:
+            values = tape.op("Mul", [values, constant(pixels.scale, f"{name}_scale")])
+            values = tape.op("Add", [values, constant(pixels.offset, f"{name}_offset")])
+            return tape.op("Clip", [values, constant(0, f"{name}_low"), constant(255, f"{name}_high")])
+
+        parts = tape.initializer(ir.tensor([3, 1], name="alpha_parts"))
+        split = tape.op_multi_out("Split", [value, parts], num_outputs=2, attributes={"axis": 1 if is_first else 3})
+        colour, opaque = levels(split[0], self.pixels, "colour"), levels(split[1], alpha.pixels, "opaque")
+        opaque = tape.op("Div", [opaque, constant(255, "full")])
+        background = np.array(alpha.background).reshape([3, 1, 1] if is_first else [3])
+        behind = tape.op("Sub", [constant(1, "one"), opaque])
+        behind = tape.op("Mul", [behind, constant(background, "background")])
+        return tape.op("Add", [tape.op("Mul", [colour, opaque]), behind])
 
 
 def pixel_format(
-    model: onnx.ModelProto, name: str, drawn: npt.NDArray[np.generic], layout: Layout, value_range: Range
-) -> tuple[Pixels, str]:
+    model: onnx.ModelProto, name: str, drawn: npt.NDArray[np.generic], options: ImportOptions
+) -> tuple[PixelFormat, str]:
     """How the output `name` gives its images, of which `drawn` are some, and in words how that was found.
 
     Raises: ImportRefused, if it cannot be told and no option says it.
     """
-    if drawn.ndim != 4 or drawn.dtype not in (np.float32, np.uint8):
-        raise ImportRefused(f"{name}: got {drawn.dtype} {drawn.shape}; allowed are float32 and uint8 of 4 axes")
-    order = _layout(name, drawn.shape, layout)
-    axis = {"NCHW": 1, "NHWC": 3}[order]
-    of_layout = (
-        f"{order} (by --layout)" if layout != "auto" else f"{order} ({drawn.shape[axis]} channels in axis {axis})"
+    if drawn.dtype not in (np.float32, np.uint8):
+        raise ImportRefused(f"{name}: got {drawn.dtype} {drawn.shape}; allowed are floats and uint8")
+    order, shape, words = _shape(name, drawn.shape, options)
+    has_alpha = shape[0 if order == "NCHW" else 2] == WITH_ALPHA
+    if options.background is not None and not has_alpha:
+        raise ImportRefused(f"background: got {_hex(options.background)}, but the images of {name} have no alpha")
+    values = drawn.reshape(-1, *shape)
+    black, white, told = _range(model, name, values, options)
+    pixels = Pixels(order, black, white)
+    if not has_alpha:
+        return PixelFormat(pixels, shape), f"{words}, {told}"
+    alpha = Alpha(_opacity(pixels, values), options.background or WHITE)
+    words += (
+        f", alpha {alpha.pixels.black:g}..{alpha.pixels.white:g} over {_hex(alpha.background)} "
+        f"({'by' if options.background else 'by default;'} --background)"
     )
+    return PixelFormat(pixels, shape, alpha), f"{words}, {told}"
+
+
+def _range(
+    model: onnx.ModelProto, name: str, drawn: npt.NDArray[np.generic], options: ImportOptions
+) -> tuple[float, float, str]:
+    """Values of black and white, and in words how they were found."""
     if drawn.dtype == np.uint8:
-        return Pixels(order, 0, 255), f"{of_layout}, range 0..255 (uint8)"
+        return 0, 255, "range 0..255 (uint8)"
     unusable = int((~np.isfinite(drawn)).sum())
     if unusable:
         raise ImportRefused(
             f"{name}: {unusable} of {drawn.size} values drawn are infinite or no numbers (NaN): are the trained weights in "
             "the file? Exported in half precision, large values overflow: export it in float32"
         )
-    name_of_range, why = _range(model, name, drawn) if value_range == "auto" else (value_range, "by --range")
+    chosen = options.value_range
+    name_of_range, why = value_range(model, name, drawn) if chosen == "auto" else (chosen, "by --range")
     black, white = RANGES[name_of_range]
     margin = SLACK * (white - black)
     levels = drawn.astype(np.float32)
     outside = float(((levels < black - margin) | (levels > white + margin)).mean())
     cut = f"; {outside:.1%} of the values drawn lie outside and become black or white" if outside else ""
-    return Pixels(order, black, white), f"{of_layout}, range {name_of_range} ({why}){cut}"
+    return black, white, f"range {name_of_range} ({why}){cut}"
 
 
-def _layout(name: str, shape: tuple[int, ...], layout: Layout) -> Literal["NCHW", "NHWC"]:
-    orders: list[Literal["NCHW", "NHWC"]] = []
-    if shape[1] in CHANNELS and layout in ("NCHW", "auto"):
-        orders.append("NCHW")
-    if shape[3] in CHANNELS and layout in ("NHWC", "auto"):
-        orders.append("NHWC")
-    if len(orders) != 1:
-        raise ImportRefused(
-            f"{name}: got {shape} and --layout {layout}; images have {' or '.join(map(str, CHANNELS))} channels, "
-            f"in axis 1 (NCHW) or 3 (NHWC)"
+def _opacity(pixels: Pixels, drawn: npt.NDArray[np.generic]) -> Pixels:
+    """Which values of the fourth channel are transparent and opaque: those of black and white, or 0 and 1 beside -1 and 1."""
+    alpha = drawn[:, 3] if pixels.layout == "NCHW" else drawn[..., 3]
+    is_from_zero = pixels.black < 0 and float(alpha.min()) >= -SLACK
+    return Pixels(pixels.layout, 0, 1) if is_from_zero else pixels
+
+
+def _shape(name: str, drawn: tuple[int, ...], options: ImportOptions) -> tuple[Order, tuple[int, int, int], str]:
+    """Order of the axes, shape of an image in it, and words."""
+    if len(drawn) == 4:
+        order = _order(name, drawn, options)
+        first, second, third = drawn[1:]
+        how = (
+            "by --layout"
+            if options.layout != "auto"
+            else f"{first if order == 'NCHW' else third} channels in axis {1 if order == 'NCHW' else 3}"
         )
-    return orders[0]
-
-
-def _range(model: onnx.ModelProto, name: str, drawn: npt.NDArray[np.generic]) -> tuple[str, str]:
-    """The name of a range and why it is that one."""
-    interval = _Graph(model).interval(name)
-    if interval is not None:
-        for each, (black, white) in RANGES.items():
-            margin = SLACK * (white - black)
-            if abs(interval.low - black) <= margin and abs(interval.high - white) <= margin:
-                return each, f"by {interval.by} at its end"
-    low, high = float(drawn.min()), float(drawn.max())
-    values = f"values from {low:.3g} to {high:.3g} on {len(drawn)} rows of noise"
-    fits = {
-        each: black - SLACK * (white - black) <= low and high <= white + SLACK * (white - black)
-        for each, (black, white) in RANGES.items()
-    }
-    if fits["0..1"]:
-        if low <= NEAR_BLACK and high >= NEAR_WHITE:
-            return "0..1", f"by {values}"
-    elif fits["-1..1"]:
-        if low <= BELOW_ZERO:
-            return "-1..1", f"by {values}"
-    elif fits["0..255"] and high >= LEAST_OF_BYTES:
-        return "0..255", f"by {values}"
-    ended = f", which end with {interval.by}, {interval.low:.3g} to {interval.high:.3g}" if interval else ""
-    allowed = [each for each in get_args(Range) if each != "auto"]
+        size = (second, third, first) if order == "NCHW" else (first, second, third)
+        if options.shape is not None and options.shape not in (ImageShape(*size), ImageShape(*size[:2])):
+            raise ImportRefused(
+                f"shape: got {_text(options.shape)}, but {name} gives images {_text(ImageShape(*size))}"
+            )
+        return order, (first, second, third), f"{order} ({how})"
+    if options.shape is not None:
+        return _flat(name, drawn, options.shape, options)
+    if len(drawn) == 3 and min(drawn[1:]) > WITH_ALPHA:
+        return "NCHW", (1, *drawn[1:]), "grey (no axis for channels)"
     raise ImportRefused(
-        f"{name}: got {values}{ended}, of which nothing tells what they mean; --range tells what black and white are: "
-        f"{', '.join(allowed)}"
+        f"{name}: got {drawn}; allowed are 4 axes, (N, H, W) where images are grey, and flat values, of which --shape tells the "
+        "height, width and channels, as 28x28 or 64x64x3"
     )
 
 
-class _Graph:
-    """Looks from an output backwards for what bounds its values."""
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self._makers = {output: node for node in model.graph.node for output in node.output}
-        self._constants = constants(model)
-
-    def interval(self, name: str) -> _Interval | None:
-        """Between what the values of a tensor lie, where nodes of known bounds tell it."""
-        scale, offset = 1.0, 0.0  # its values are scale * those of the tensor looked at + offset
-        while (node := self._makers.get(name)) is not None:
-            kind = node.op_type
-            bounds = self._bounds(node) if kind == "Clip" else _BOUNDED.get(kind)
-            if bounds:
-                low, high = sorted(scale * bound + offset for bound in bounds)
-                return _Interval(low, high, node_name(node))
-            if kind in _KEEPING or (kind in ("Resize", "Upsample") and not _is_cubic(node)):
-                name = node.input[0] if node.input else ""
-                continue
-            affine = self._affine(node)
-            if affine is None:
-                return None
-            scale, offset, name = scale * affine.scale, scale * affine.offset + offset, affine.of
-        return None
-
-    def _bounds(self, node: onnx.NodeProto) -> tuple[float, float] | None:
-        attributes = {each.name: each.f for each in node.attribute}
-        if {"min", "max"} <= attributes.keys():
-            return attributes["min"], attributes["max"]
-        ends = [self._number(each) for each in node.input[1:3]]
-        return (ends[0], ends[1]) if len(ends) == 2 and ends[0] is not None and ends[1] is not None else None
-
-    def _affine(self, node: onnx.NodeProto) -> _Affine | None:
-        """What a node with one number does to its other input."""
-        if node.op_type == "Neg":
-            return _Affine(-1, 0, node.input[0])
-        if node.op_type not in ("Add", "Sub", "Mul", "Div") or len(node.input) != 2:
-            return None
-        left, right = (self._number(each) for each in node.input)
-        number = right if left is None else left
-        if number is None or (left is not None and node.op_type == "Div"):
-            return None
-        if node.op_type == "Sub" and left is not None:
-            return _Affine(-1, number, node.input[1])
-        scale = {"Mul": number, "Div": 1 / number if number else math.nan}.get(node.op_type, 1.0)
-        offset = {"Add": number, "Sub": -number}.get(node.op_type, 0.0)
-        return _Affine(scale, offset, node.input[0] if left is None else node.input[1])
-
-    def _number(self, name: str) -> float | None:
-        """A constant that is one number, or the same for all channels."""
-        array = self._constants.get(name)
-        if array is None or array.size == 0 or array.dtype.kind not in "fiu" or not (array == array.flat[0]).all():
-            return None
-        return float(array.flat[0])
+def _flat(
+    name: str, drawn: tuple[int, ...], shape: ImageShape, options: ImportOptions
+) -> tuple[Order, tuple[int, int, int], str]:
+    """The same of an image whose values come in a row."""
+    values = int(np.prod(drawn[1:]))
+    channels = shape.channels or values // (shape.height * shape.width)
+    if channels not in (*CHANNELS, WITH_ALPHA) or shape.height * shape.width * channels != values:
+        raise ImportRefused(f"shape: got {_text(shape)}, but {name} gives {values} values an image: {drawn}")
+    if channels > 1 and options.layout == "auto":
+        raise ImportRefused(
+            f"{name}: got {drawn}, flat images of {channels} channels; --layout tells whether channel follows channel (NCHW) or "
+            "pixel follows pixel (NHWC)"
+        )
+    order: Order = "NHWC" if options.layout == "NHWC" else "NCHW"
+    words = f"{_text(ImageShape(shape.height, shape.width, channels))} (by --shape)"
+    if order == "NCHW":
+        return order, (channels, shape.height, shape.width), words
+    return order, (shape.height, shape.width, channels), words
 
 
-def _is_cubic(node: onnx.NodeProto) -> bool:
-    """Whether a resize gives values beyond those that it is given."""
-    return any(each.name == "mode" and each.s == b"cubic" for each in node.attribute)
+def _order(name: str, shape: tuple[int, ...], options: ImportOptions) -> Order:
+    """Of 4 axes, by where channels are; alpha is looked for where there is no other."""
+    for channels in (CHANNELS, (WITH_ALPHA,)):
+        orders: list[Order] = []
+        if shape[1] in channels and options.layout in ("NCHW", "auto"):
+            orders.append("NCHW")
+        if shape[3] in channels and options.layout in ("NHWC", "auto"):
+            orders.append("NHWC")
+        if len(orders) == 1:
+            return orders[0]
+        if orders:
+            break
+    raise ImportRefused(
+        f"{name}: got {shape} and --layout {options.layout}; images have {' or '.join(map(str, CHANNELS))} channels, or "
+        f"{WITH_ALPHA} with alpha, in axis 1 (NCHW) or 3 (NHWC)"
+    )
+
+
+def _text(shape: ImageShape) -> str:
+    return "x".join(str(size) for size in shape if size is not None)
+
+
+def _hex(colour: Colour) -> str:
+    return f"#{bytes(colour).hex()}"

@@ -18,8 +18,9 @@ _OF_ONNX = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 class Reference:
     """The file as it came: inputs by their names -> outputs by theirs, (N, ...)."""
 
-    def __init__(self, name: str, model: onnx.ModelProto) -> None:
-        self._name = name
+    def __init__(self, name: str, model: onnx.ModelProto, of: str = "noise") -> None:
+        """of: what its rows are, for messages."""
+        self._name, self._of = name, of
         free = onnx.ModelProto.FromString(model.SerializeToString())
         free_batch(free)
         self._session = _loaded(name, free)
@@ -30,7 +31,9 @@ class Reference:
             return run(self._session, inputs)
         except Exception as error:  # onnxruntime's own exceptions share no base class
             rows = len(next(iter(inputs.values())))
-            raise ImportRefused(f"{self._name}: does not run on {rows} rows of noise: {first_line(error)}") from None
+            raise ImportRefused(
+                f"{self._name}: does not run on {rows} rows of {self._of}: {first_line(error)}"
+            ) from None
 
     def run_by_row(self) -> None:
         """From now on run one row at a time."""

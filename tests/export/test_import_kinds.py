@@ -9,8 +9,9 @@ import pytest
 from onnx import helper
 
 from export.errors import ImportRefused
-from export.onnx_import import conversion, generator
+from export.onnx_import import conversion, drawing
 from export.onnx_import.generator import from_onnx
+from export.onnx_import.options import ImportOptions
 from export.publish import publish
 from tests.fakes.nets import Net, assert_draws_as_it_came, weights
 
@@ -100,7 +101,7 @@ def test_weights_may_be_listed_among_the_inputs(tmp_path: Path) -> None:
         ),
         (
             lambda: Net(17).then("ReduceMean", axes=[0]),
-            "draws one image at a time, a batch of 1 is baked into its nodes",
+            "gives 1 images for 16 rows, and draws one image of a row alone: it mixes the rows of a batch",
         ),
         (lambda: Net(17).then("Log"), r"of 49152 values drawn are infinite or no numbers.*export it in float32"),
         (lambda: Net(99), "opset 99 is newer than this onnx"),
@@ -172,18 +173,20 @@ def test_a_range_that_nothing_tells_is_asked_for(make: Any, tmp_path: Path) -> N
     path = make().saved(tmp_path)
     with pytest.raises(ImportRefused, match=r"got values from .* on 256 rows of noise.*--range tells what"):
         from_onnx(path)
-    assert "(by --range)" in from_onnx(path, value_range="-1..1").note
+    assert "(by --range)" in from_onnx(path, ImportOptions(value_range="-1..1")).note
 
 
 def test_values_outside_a_range_that_was_asked_for_are_told(tmp_path: Path) -> None:
-    assert "% of the values drawn lie outside" in from_onnx(Net().saved(tmp_path), value_range="0..1").note
+    assert (
+        "% of the values drawn lie outside" in from_onnx(Net().saved(tmp_path), ImportOptions(value_range="0..1")).note
+    )
 
 
 def test_rows_are_run_as_there_is_memory_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from export import sessions
 
     monkeypatch.setattr(sessions, "_affordable_rows", lambda graph: 3)
-    monkeypatch.setattr(generator, "SAMPLE_IMAGES", 16)
+    monkeypatch.setattr(drawing, "SAMPLE_IMAGES", 16)
     ran: list[int] = []
 
     class Watched(sessions.Session):

@@ -9,8 +9,9 @@ import pytest
 from onnx import helper, numpy_helper
 
 from export.errors import ImportRefused
-from export.onnx_import import generator
+from export.onnx_import import drawing
 from export.onnx_import.generator import from_onnx
+from export.onnx_import.options import ImportOptions
 from tests.fakes.nets import Net, assert_draws_as_it_came, weights
 
 
@@ -64,7 +65,7 @@ def test_values_a_little_below_zero_are_not_taken_for_minus_one_to_one(tmp_path:
     path = Net().then("Sigmoid").then("Mul", by_channel[0]).then("Add", by_channel[1]).saved(tmp_path)
     with pytest.raises(ImportRefused, match=r"got values from -0\.0.*--range tells"):
         from_onnx(path)
-    assert "range 0..1 (by --range)" in from_onnx(path, value_range="0..1").note
+    assert "range 0..1 (by --range)" in from_onnx(path, ImportOptions(value_range="0..1")).note
 
 
 def dropout_in_training() -> Net:
@@ -89,9 +90,9 @@ def test_operators_of_others_are_told_with_node_and_domain(domain: str, tmp_path
 
 
 def test_labels_of_another_rank_are_told(tmp_path: Path) -> None:
-    label = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["N", 1])
-    with pytest.raises(ImportRefused, match=r"label: got y int64 \(N, 1\); allowed is int64 \(N,\)"):
-        from_onnx(Net().then("Tanh").saved(tmp_path, inputs=[label]), labels=("a", "b"))
+    label = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["N", 2])
+    with pytest.raises(ImportRefused, match=r"label: got y int64 \(N, 2\) and 2 names; allowed are integers \(N,\) or"):
+        from_onnx(Net().then("Tanh").saved(tmp_path, inputs=[label]), ImportOptions(labels=("a", "b")))
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_what_the_rewriting_stumbles_over_is_told_in_a_line(tmp_path: Path, monk
         except KeyError as error:
             raise RuntimeError("An error occurred at step 0") from error
 
-    monkeypatch.setattr(generator, "optimise", stumble)
+    monkeypatch.setattr(drawing, "optimise", stumble)
     with pytest.raises(
         ImportRefused, match=r"net\.onnx: onnx cannot work on it, KeyError: 'no such shape'; is the file dam"
     ):
