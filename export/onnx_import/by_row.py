@@ -32,7 +32,7 @@ def by_row(model: onnx.ModelProto) -> onnx.ModelProto:
     body.sparse_initializer.extend(inside.sparse_initializer)
     outer = onnx.ModelProto.FromString(model.SerializeToString())
     names = [[value.name for value in values] for values in (model.graph.input, model.graph.output)]
-    scan = helper.make_node("Scan", *names, "by_row", body=body, num_scan_inputs=len(rows_in))
+    scan = helper.make_node("Scan", names[0], names[1], name="by_row", body=body, num_scan_inputs=len(rows_in))
     graph = helper.make_graph([scan], model.graph.name, model.graph.input, model.graph.output)
     for value in (*graph.input, *graph.output):
         if value.type.tensor_type.shape.dim:

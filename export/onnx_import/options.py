@@ -69,10 +69,11 @@ def shape_of(text: str) -> ImageShape:
 
 def colour_of(text: str) -> Colour:
     """Red, green and blue of a colour that Pillow knows. Raises: ValueError."""
+    allowed = "allowed are names, as white, and red, green and blue, as #ff8000 or rgb(255, 128, 0)"
     try:
-        red, green, blue = ImageColor.getrgb(text)
+        colour = ImageColor.getrgb(text)
     except ValueError:
-        raise ValueError(
-            "allowed are names, as white, and red, green and blue, as #ff8000 or rgb(255, 128, 0)"
-        ) from None
-    return red, green, blue
+        raise ValueError(allowed) from None
+    if len(colour) != 3:
+        raise ValueError(f"{allowed}, without alpha")
+    return colour

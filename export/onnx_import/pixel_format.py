@@ -59,7 +59,9 @@ class PixelFormat:
         if self.alpha is None:
             return levels
         opaque = self.alpha.pixels.grey_levels(values)[..., 3:].clip(0, 255) / np.float32(255)
-        return levels[..., :3].clip(0, 255) * opaque + np.array(self.alpha.background, np.float32) * (1 - opaque)
+        background = np.array(self.alpha.background, np.float32)
+        over = levels[..., :3].clip(0, 255) * opaque + background * (1 - opaque)
+        return over.astype(np.float32, copy=False)
 
     def append(self, model: ir.Model) -> None:
         """Let `model`, whose only output is the file's, give `images` instead."""
@@ -67,7 +69,7 @@ class PixelFormat:
         (value,) = graph.outputs
         tape = ir.tape.Tape(graph)
         has_shape = value.shape is not None and value.shape[1:] == self.shape
-        dtype = value.dtype
+        dtype = ir.DataType.UINT8 if value.dtype == ir.DataType.UINT8 else ir.DataType.FLOAT
         if dtype == ir.DataType.UINT8 and self.alpha is not None:
             value, dtype = tape.op("Cast", [value], attributes={"to": ir.DataType.FLOAT}), ir.DataType.FLOAT
         if not has_shape:

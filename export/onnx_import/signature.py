@@ -36,7 +36,8 @@ class Label(NamedTuple):
     def of(self, labels: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
         """labels: (N,) int64. Returns them in the file's own form and type."""
         if self.form == "one-hot":
-            return np.equal.outer(labels, np.arange(self.classes)).astype(dtype_of(self.value))
+            ones: npt.NDArray[np.generic] = np.equal.outer(labels, np.arange(self.classes)).astype(dtype_of(self.value))
+            return ones
         column = labels[:, None] if self.form == "column" else labels
         return column.astype(dtype_of(self.value))
 
@@ -128,8 +129,8 @@ def _noise(inputs: list[onnx.ValueInfoProto], options: ImportOptions) -> onnx.Va
 
 
 def _label(value: onnx.ValueInfoProto, classes: int) -> Label:
-    sizes = sizes_of(value)
-    if value.type.tensor_type.elem_type in _INTEGERS and sizes in ([], [1]):
+    sizes, has_batch = sizes_of(value), bool(value.type.tensor_type.shape.dim)
+    if value.type.tensor_type.elem_type in _INTEGERS and has_batch and sizes in ([], [1]):
         return Label(value, "column" if sizes else "index", classes)
     if value.type.tensor_type.elem_type in FLOATS and sizes in ([classes], [None]):
         return Label(value, "one-hot", classes)

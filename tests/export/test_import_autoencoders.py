@@ -120,20 +120,21 @@ def test_a_foreign_autoencoder_is_a_service(tmp_path: Path) -> None:
         encoding = client.encode("kl", some)
         assert encoding.mean.shape == encoding.log_variance.shape == (3, Z)
         decoded = client.decode("kl", encoding.mean)
-        assert np.array_equal(decoded.array, client.reconstruct("kl", some).array)
-        way = client.interpolate("kl", encoding.mean[:1], encoding.mean[1:2], steps=5)
-        assert np.array_equal(way.array[[0, -1]], decoded.array[:2])
+        assert np.array_equal(np.asarray(decoded), np.asarray(client.reconstruct("kl", some)))
+        way = client.interpolate("kl", encoding.mean[0], encoding.mean[1], steps=5)
+        assert np.array_equal(np.asarray(way)[[0, -1]], np.asarray(decoded)[:2])
         drawn = client.generate("kl", count=4, seed=1)
-        assert drawn.array.shape == (4, SIZE, SIZE, 3)
+        assert np.asarray(drawn).shape == (4, SIZE, SIZE, 3)
         assert list(client.model("kl").manifest.latent_shape) == [CHANNELS, 4, 4]
 
 
-def test_sizes_that_no_file_tells_are_asked_for(tmp_path: Path) -> None:
+def test_sizes_and_ranges_that_no_file_tells_are_asked_for(tmp_path: Path) -> None:
     autoencoders.kl_autoencoder(tmp_path)
     with pytest.raises(ImportRefused, match=r"inputs of the encoder: got sample .*sizes left open; --shape tells"):
         from_autoencoder(*pair(tmp_path), replace(KL, shape=None))
+    autoencoders.tiny_autoencoder(tmp_path)
     with pytest.raises(ImportRefused, match=r"got values from .*; --range tells what black and white are"):
-        from_autoencoder(*pair(tmp_path), replace(KL, value_range="auto", scaling_factor=1.0))
+        from_autoencoder(tmp_path / "encoder.onnx", tmp_path / "decoder.onnx", ImportOptions())
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
