@@ -55,7 +55,7 @@ VERBS = {
     "evaluate": Verb("Measure the images of a run or a bundle.", *_extra("export")),
     "compare": Verb("Measure several side by side.", *_extra("export")),
     "export": Verb("Turn a finished run into a verified bundle.", *_extra("export")),
-    "import": Verb("Turn a foreign ONNX generator into a verified bundle.", *_extra("export")),
+    "import": Verb("Turn a foreign generator or autoencoder into a verified bundle.", *_extra("export")),
     "bench": Verb("Measure how fast a bundle's graphs run here.", *_extra("export")),
     "serve": Verb("Serve bundles over gRPC.", *_extra("serve")),
     "generate": Verb("Draw images with a server's model."),
