@@ -18,7 +18,7 @@ from export.onnx_import.signature import dtype_of
 from export.sessions import Arrays
 
 MEAN_GREY_LEVELS = 1.0
-"""Mean error in grey levels that half precision may make of a file's images; it makes a hundredth of that."""
+"""Mean error in grey levels that another precision may make of a file's images; half makes a fiftieth of that."""
 
 _OTHERS = {onnx.TensorProto.FLOAT16: "half", onnx.TensorProto.DOUBLE: "double"}
 _TYPES = frozenset({"to", "dtype", "output_dtype"})

@@ -75,6 +75,31 @@ def test_a_truncation_has_the_files_own_default_unless_another_is_told(tmp_path:
         assert np.abs(run(session(source.graphs["generator"]), {"noise": noise})["images"] - expected).max() < 0.51
 
 
+def convolved(kind: Any) -> Form:
+    """A generator of another precision with a layer that onnxruntime lacks there on a CPU."""
+    form = forms.in_precision(kind)
+    form.arrays["V"] = weights(3, 3, 3, 3, scale=0.3).astype(kind)
+    form.nodes[-1:] = [node("Conv", "b V", "c", pads=[1] * 4), node("Tanh", "c", "img")]
+    return form
+
+
+def test_layers_that_are_missing_in_another_precision_are_computed_in_single(tmp_path: Path) -> None:
+    assert "instead of double precision: as it came, onnxruntime does not run it here" in found(
+        convolved(np.float64), tmp_path
+    )
+    half = found(convolved(np.float16), tmp_path)
+    assert "instead of half precision: as it came, it is off by 0.0" in half
+
+
+def test_images_that_need_double_precision_are_refused(tmp_path: Path) -> None:
+    form = forms.in_precision(np.float64)
+    form.arrays["far"] = np.float64(1e9)  # beside which single precision knows multiples of 64 only
+    form.nodes[0:0] = [node("Add", "z far", "f"), node("Sub", "f far", "near")]
+    form.nodes[2].input[0] = "near"
+    with pytest.raises(ImportRefused, match=r"in single precision it gives something else, off by .* grey levels"):
+        from_onnx(form.saved(tmp_path))
+
+
 def two_noises() -> Form:
     front = [node("Mul", "w two", "w2"), node("Add", "z w2", "zw")]
     return forms.with_inputs(front, "zw", [value("w", FLOAT, "n", 8)], forms.only_noise, two=np.float32(2))
