@@ -4,7 +4,7 @@
       ParityError       a graph does not do what the trained networks do
       VariantRefused    a lossy variant is not worth it, or draws images of another quality
       MeasurementError  a graph cannot be run here to be measured
-      ImportRefused     an ONNX file is not a generator that can be served
+      ImportRefused     an ONNX file is not a generator or autoencoder that can be served
       BundleError       a bundle cannot be written or read
 
 Whichever leaves the package, nothing was published; VariantRefused does not: a bundle does without the variant.
@@ -28,7 +28,7 @@ class MeasurementError(ExportError):
 
 
 class ImportRefused(ExportError):
-    """An ONNX file is not a generator that can be served; says what came and what is allowed."""
+    """An ONNX file is not a generator or autoencoder that can be served; says what came and what is allowed."""
 
 
 class BundleError(ExportError):

@@ -93,7 +93,8 @@ def _check_nodes(name: str, model: onnx.ModelProto) -> None:
         if node.op_type in _RANDOM:
             raise ImportRefused(
                 f"{name}: {node_name(node)} draws noise of its own, so that the same seed would give other images; export "
-                "the generator with its noise fixed (StyleGAN: noise_mode='const'), or with the noise as its input"
+                "the generator with its noise fixed (StyleGAN: noise_mode='const'), or with the noise as its input, and an encoder "
+                "with mean and log variance instead of a sample"
             )
         in_training = flags.get("training_mode") == 1 or (flags.get("is_test", 1) == 0 and opset(model) < 7)
         if node.op_type == "BatchNormalization" and (in_training or len(list(filter(None, node.output))) > 1):
