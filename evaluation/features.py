@@ -88,7 +88,7 @@ class RandomFeatures:
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
         """images: (N, H, W, channels) uint8. Returns (N, dim) float32. Raises: ValueError."""
-        return _by_batch(self._pooled, images, self._channels)
+        return by_batch(self._pooled, images, self._channels)
 
     def _pooled(self, x: Tensor) -> Tensor:
         pooled = []
@@ -121,7 +121,7 @@ class ClassifierFeatures:
         Raises: ValueError.
         """
         channels = images.shape[-1]
-        thumbnails = _thumbnails(images, channels)
+        small = thumbnails(images, channels)
         if labels.shape != images.shape[:1] or labels.min() < 0 or labels.max() >= classes:
             raise ValueError(f"labels: expected one of 0 to {classes - 1} for each of {len(images)} images")
         targets = torch.from_numpy(labels.astype(np.int64))
@@ -132,7 +132,7 @@ class ClassifierFeatures:
         for step in range(steps):
             optimiser.param_groups[0]["lr"] = LEARNING_RATE * (1 - step / steps)
             rows = draw.integers(len(images), size=BATCH)
-            loss = functional.cross_entropy(network(to_pixels(thumbnails[rows])), targets[rows])
+            loss = functional.cross_entropy(network(to_pixels(small[rows])), targets[rows])
             optimiser.zero_grad()
             torch.autograd.backward(loss)
             optimiser.step()
@@ -140,11 +140,11 @@ class ClassifierFeatures:
 
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
         """images: (N, H, W, C) uint8, C as trained. Returns (N, dim) float32. Raises: ValueError."""
-        return _by_batch(self._network[:-1], _thumbnails(images, self._channels), self._channels)
+        return by_batch(self._network[:-1], thumbnails(images, self._channels), self._channels)
 
     def classes(self, images: Images) -> npt.NDArray[np.int64]:
         """The class that the classifier names for each of the images (N, H, W, C) uint8: (N,). Raises: ValueError."""
-        logits = _by_batch(self._network, _thumbnails(images, self._channels), self._channels)
+        logits = by_batch(self._network, thumbnails(images, self._channels), self._channels)
         classes: npt.NDArray[np.int64] = logits.argmax(1)
         return classes
 
@@ -171,7 +171,7 @@ class InceptionFeatures:
         except (OSError, RuntimeError, ValueError) as error:
             raise ValueError(f"inception: cannot read {file} as TorchScript: {_line(error, 0)}") from error
         try:
-            rows = _by_batch(self._rows, np.zeros((2, 64, 64, 3), np.uint8), 3)
+            rows = by_batch(self._rows, np.zeros((2, 64, 64, 3), np.uint8), 3)
         except (AttributeError, RuntimeError, TypeError, torch.jit.Error) as error:
             raise ValueError(f"inception: {file} takes no images: {_line(error, -1)}") from error
         if rows.ndim != 2 or len(rows) != 2 or not np.issubdtype(rows.dtype, np.floating):
@@ -181,7 +181,7 @@ class InceptionFeatures:
     def __call__(self, images: Images) -> npt.NDArray[np.float32]:
         """images: (N, H, W, 1 or 3) uint8. Returns (N, dim) float32. Raises: ValueError."""
         channels = 1 if images.shape[-1:] == (1,) else 3
-        return _by_batch(self._rows, images, channels, INCEPTION_BATCH).astype(np.float32, copy=False)
+        return by_batch(self._rows, images, channels, INCEPTION_BATCH).astype(np.float32, copy=False)
 
     def _rows(self, pixels: Tensor) -> Tensor:
         levels = pixels.add(1).mul(127.5).round().byte().expand(-1, 3, -1, -1).contiguous()
@@ -210,7 +210,7 @@ def _network(channels: int, classes: int, seed: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
 
 
-def _thumbnails(images: Images, channels: int) -> Images:
+def thumbnails(images: Images, channels: int) -> Images:
     """Images no larger than CLASSIFIER_SIZE, by averages over areas."""
     size = [min(pixels, CLASSIFIER_SIZE) for pixels in images.shape[1:3]]
 
@@ -218,11 +218,11 @@ def _thumbnails(images: Images, channels: int) -> Images:
         small = functional.interpolate(pixels, size, mode="area")
         return small.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1)
 
-    return _by_batch(shrink, images, channels)
+    return by_batch(shrink, images, channels)
 
 
 @torch.inference_mode()
-def _by_batch(
+def by_batch(
     compute: Callable[[Tensor], Tensor], images: Images, channels: int, most: int = BATCH_PIXELS
 ) -> npt.NDArray[Any]:
     """What `compute` makes of the pixels of all images, of a few and at `most` so many at a time.

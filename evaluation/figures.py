@@ -8,8 +8,11 @@ A new figure is a row here, and a module for its computation.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from evaluation.colour import colour_histogram, sliced_wasserstein, thumbnail_rows, total_variation
 from evaluation.latents import active_units, probe_accuracy
+from evaluation.lattice import border, lattice
 from evaluation.outputs import Outputs
+from evaluation.pretrained import ALEXNET, EFFNET, Judge
 from evaluation.reconstruction import psnr_db, ssim
 from evaluation.spectrum import high_frequency_energy
 
@@ -51,6 +54,22 @@ def _detail(outputs: Outputs) -> float | None:
     return high_frequency_energy(outputs.drawn) / real if real else None
 
 
+def _colour_histogram(outputs: Outputs) -> float | None:
+    real = outputs.reference
+    return total_variation(colour_histogram(outputs.drawn), real.colours) if real.is_colour else None
+
+
+def _colour_swd(outputs: Outputs) -> float | None:
+    real = outputs.reference
+    return sliced_wasserstein(thumbnail_rows(outputs.drawn), real.thumbnails) if real.is_colour else None
+
+
+def _lattice(outputs: Outputs, end: int) -> float | None:
+    """end: 0 for the smallest ratio, 1 for the largest."""
+    ratios = None if outputs.neighbours is None else lattice(outputs.neighbours, outputs.reference.neighbours)
+    return None if ratios is None else ratios[end]
+
+
 def _applied(function: Callable[..., float], arguments: tuple[Any, ...] | None) -> float | None:
     """`function` of `arguments`; None where the model does not give them."""
     return None if arguments is None else float(function(*arguments))
@@ -70,6 +89,21 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         Figure("frechet_random", "Frechet distance, random features", "lower", 5,
                lambda of: of.distances.get("frechet_random"),
                "the same between features of a network with fixed random weights, which needs no labels"),
+        Figure("fd_effnet_lite0", "Frechet distance, EfficientNet-Lite0", "lower", 2,
+               lambda of: of.judged(EFFNET, Judge.frechet),
+               "the same between features of EfficientNet-Lite0, of colour pictures at 128x128, by weights that "
+               "`figment[features]` brings: comparable from run to run, also of different labels"),
+        Figure("fd_effnet_lite0_held_out", "Frechet distance to held-out images, EfficientNet-Lite0", "lower", 2,
+               lambda of: of.judged(EFFNET, Judge.frechet_held_out),
+               "the same to test images; the fewer there are, the larger it is"),
+        Figure("kid_effnet_lite0", "kernel distance, EfficientNet-Lite0", "lower", 5,
+               lambda of: of.judged(EFFNET, Judge.kernel),
+               "unbiased kernel distance between these features (Binkowski et al. 2018), whatever the number of samples"),
+        Figure("fd_alexnet", "Frechet distance, AlexNet", "lower", 4, lambda of: of.judged(ALEXNET, Judge.frechet),
+               "a second opinion: by a network of another family, where a discriminator saw through EfficientNet "
+               "(shift-tolerant LPIPS, Ghildyal and Liu 2022, at 64x64)"),
+        Figure("fd_alexnet_held_out", "Frechet distance to held-out images, AlexNet", "lower", 4,
+               lambda of: of.judged(ALEXNET, Judge.frechet_held_out), "the same to test images"),
         Figure("precision", "precision", "higher", 3, lambda of: of.prdc.precision,
                "share of samples near real images (Kynkaanniemi et al. 2019)"),
         Figure("density", "density", "about 1", 3, lambda of: of.prdc.density,
@@ -86,10 +120,33 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
         Figure("class_kl_nats", "KL of the classes, nats", "lower", 4,
                lambda of: None if of.class_histogram is None else of.class_histogram.kl_nats,
                "KL divergence of the classes of samples from those of the data"),
+        Figure("authenticity", "authenticity", "as held-out's", 3,
+               lambda of: None if of.nearest is None else of.nearest.authenticity,
+               "share of samples farther from the nearest training image than another training image is from that (Alaa et al. "
+               "2022), by pixels at 32x32, shifted and mirrored: lower than that of held-out images, it copies"),
+        Figure("authenticity_held_out", "authenticity of held-out images", "", 3,
+               lambda of: of.reference.held_out_nearest.authenticity if of.reference.is_colour else None,
+               "the same of test images: what a model reaches that does not copy"),
+    ),
+    "colour": (
+        Figure("colour_histogram", "colours, total variation", "lower", 3, _colour_histogram,
+               "total variation between the joint histograms of red, green and blue, 8 levels each, of all pixels"),
+        Figure("colour_swd", "colours by place, sliced Wasserstein", "lower", 4, _colour_swd,
+               "sliced Wasserstein-1 distance of pictures averaged down to 8x8 in [0, 1], over 256 directions"),
     ),
     "blur": (
         Figure("detail", "energy above 0.25 cycles/pixel, by the real images'", "1", 3, _detail,
                "spectral energy above 0.25 cycles a pixel, samples by test images: the blur"),
+    ),
+    "artefacts": (
+        Figure("lattice_low", "neighbours' energy by pixel phase, least", "1", 3, lambda of: _lattice(of, 0),
+               "squared differences of neighbouring pixels, samples by training images, at the phase modulo 8 where that is "
+               "least: blur, or a lattice of upsampling"),
+        Figure("lattice_high", "neighbours' energy by pixel phase, most", "1", 3, lambda of: _lattice(of, 1),
+               "the same at the phase where it is most: noise, or a lattice of upsampling"),
+        Figure("border", "neighbours' energy along the border", "1", 3,
+               lambda of: None if of.neighbours is None else border(of.neighbours, of.reference.neighbours),
+               "the same of the outermost pixels"),
     ),
     LATENT_STRUCTURE: (
         Figure("reconstruction_psnr_db", "reconstructions, PSNR in dB", "higher", 2,

@@ -19,6 +19,7 @@ class Moments:
         self.count = 0
         self.mean: Array = np.zeros(dim)
         self._scatter: Array = np.zeros((dim, dim))
+        self._root: Array | None = None
 
     def add(self, features: npt.NDArray[np.floating]) -> None:
         """Take in a batch of features: (N, D) float32 or float64.
@@ -41,6 +42,7 @@ class Moments:
         self._scatter += rows.T @ rows + self.count * share * np.outer(step, step)
         self.mean = self.mean + share * step
         self.count += len(rows)
+        self._root = None
 
     @property
     def covariance(self) -> Array:
@@ -52,6 +54,13 @@ class Moments:
             raise ValueError(f"features: got {self.count} rows, a covariance needs at least 2")
         return self._scatter / (self.count - 1)
 
+    @property
+    def root(self) -> Array:
+        """The symmetric square root of the covariance (D, D); kept until more rows are added. Raises: ValueError."""
+        if self._root is None:
+            self._root = _root(self.covariance)
+        return self._root
+
 
 def frechet_distance(a: Moments, b: Moments) -> float:
     """|mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
@@ -62,7 +71,7 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     """
     if a.mean.shape != b.mean.shape:
         raise ValueError(f"features: cannot compare {len(a.mean)} entries with {len(b.mean)}")
-    shared = np.linalg.norm(_root(a.covariance) @ _root(b.covariance), "nuc")
+    shared = np.linalg.norm(a.root @ b.root, "nuc")
     distance = np.square(a.mean - b.mean).sum() + np.trace(a.covariance) + np.trace(b.covariance) - 2 * shared
     return max(0.0, float(distance))
 

@@ -6,17 +6,20 @@ Each part is computed when a figure or a picture first reads it, and kept. The s
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from evaluation.authenticity import Nearest
 from evaluation.classes import ClassHistogram, class_histogram
 from evaluation.latents import PathSmoothness, path_smoothness
+from evaluation.lattice import NeighbourEnergy, neighbour_energy
 from evaluation.model import EvaluatedModel, Floats, Images, Labels
 from evaluation.prdc import Prdc, prdc
+from evaluation.pretrained import Judge
 from evaluation.reference import RealImages, Reference
 
 PATHS = 64
@@ -41,6 +44,7 @@ class Outputs:
     model: EvaluatedModel
     reference: Reference
     iwae_draws: int = 0
+    _pretrained_features: dict[str, Floats] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def drawn(self) -> Images:
@@ -70,6 +74,25 @@ class Outputs:
     def prdc(self) -> Prdc:
         """Precision, recall, density and coverage of the images drawn."""
         return prdc(self.reference.sample_features, self.features)
+
+    def judged(self, name: str, distance: Callable[[Judge, Floats], float]) -> float | None:
+        """`distance` of the images drawn by the pretrained network `name`; None without it, as of grey images."""
+        judge = self.reference.judges.get(name)
+        if judge is None:
+            return None
+        if name not in self._pretrained_features:
+            self._pretrained_features[name] = judge.features(self.drawn)
+        return distance(judge, self._pretrained_features[name])
+
+    @cached_property
+    def neighbours(self) -> NeighbourEnergy | None:
+        """Of the images drawn; None of grey ones."""
+        return neighbour_energy(self.drawn) if self.reference.is_colour else None
+
+    @cached_property
+    def nearest(self) -> Nearest | None:
+        """The images seen that are nearest to those drawn; None of grey ones."""
+        return self.reference.training_images.nearest(self.drawn) if self.reference.is_colour else None
 
     @cached_property
     def classes(self) -> npt.NDArray[np.int64] | None:

@@ -10,10 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
+from evaluation import pretrained
+from evaluation.authenticity import Nearest, TrainingImages
+from evaluation.colour import colour_histogram, thumbnail_rows
 from evaluation.features import ClassifierFeatures, Features, RandomFeatures
 from evaluation.frechet import Moments, frechet_distance
+from evaluation.lattice import NeighbourEnergy, neighbour_energy
 from evaluation.model import Floats, Images, Labels
+from evaluation.pretrained import Judge
 from evaluation.spectrum import Spectrum, power_spectrum
 
 IMAGES = 10_000
@@ -94,6 +100,48 @@ class Reference:
     def sample_features(self) -> Floats:
         """(N, D) of `sample`, by the extractor."""
         return self.extractor(self.sample.images)
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether the images are RGB: what figures of colour pictures apply to."""
+        return self.seen.images.shape[-1] == 3
+
+    @cached_property
+    def judges(self) -> dict[str, Judge]:
+        """Pretrained networks by name: of colour pictures, and where their weights are installed."""
+        found = pretrained.installed() if self.is_colour else []
+        held_out = self.held_out.sample(self.images, self.seed).images
+        return {features.name: Judge(features, self.sample.images, held_out) for features in found}
+
+    @property
+    def absence(self) -> str | None:
+        """Why colour pictures have no distances by some pretrained network, and what to do; None where they have all."""
+        return pretrained.absence(list(self.judges)) if self.is_colour else None
+
+    @cached_property
+    def colours(self) -> npt.NDArray[np.float64]:
+        """The colour histogram of `sample`."""
+        return colour_histogram(self.sample.images)
+
+    @cached_property
+    def thumbnails(self) -> Floats:
+        """(N, D) of `sample`, for the distance of colours."""
+        return thumbnail_rows(self.sample.images)
+
+    @cached_property
+    def neighbours(self) -> NeighbourEnergy:
+        """Of `sample`."""
+        return neighbour_energy(self.sample.images)
+
+    @cached_property
+    def training_images(self) -> TrainingImages:
+        """All images seen, to look copies up in."""
+        return TrainingImages(self.seen.images)
+
+    @cached_property
+    def held_out_nearest(self) -> Nearest:
+        """The images seen that are nearest to those held out."""
+        return self.training_images.nearest(self.held_out.images)
 
     @property
     def judged_by(self) -> str:

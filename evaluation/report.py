@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +35,8 @@ SCALE_PIXELS = 512
 NAME_LETTERS = 12
 """Letters of a class's name under a plot, which longer ones would leave no room for."""
 
+COPIES = "The samples nearest to training images, and these below them"
+
 FACTS = {"training": "stability: losses", "held_out": "images held out", "speed": "speed"}
 
 
@@ -50,9 +53,10 @@ def write_report(
 ) -> Path:
     """Write quality.json and report.html into `folder`; data: what the real images are known by. Returns the page."""
     folder.mkdir(parents=True, exist_ok=True)
+    judges = (judge.features for judge in reference.judges.values())
     record = {
         "judged_by": reference.judged_by,
-        "features": {features.name: features.hash for features in reference.features},
+        "features": {features.name: features.hash for features in chain(reference.features, judges)},
         "images": reference.images,
         "seed": reference.seed,
         "real": {
@@ -110,8 +114,16 @@ def _shown(columns: Sequence[Column], reference: Reference) -> list[tuple[str, l
     shown.append(("Power spectrum", [_spectrum(column.card, reference) for column in columns]))
     if any(each.class_counts is not None for each in pictures):
         shown.append(("Classes drawn", [_classes(column.card, reference) for column in columns]))
+    if any(each.copies is not None for each in pictures):
+        shown.append((COPIES, ["" if each.copies is None else _pairs(*each.copies) for each in pictures]))
     shown.append(("Real images", [_sample_grid(real, 8)]))
     return shown
+
+
+def _pairs(above: Images, below: Images) -> str:
+    """Rows of 8 images (N, H, W, C), each row with its partners below it."""
+    rows = [each[start : start + 8] for start in range(0, len(above), 8) for each in (above, below)]
+    return _sample_grid(np.concatenate(rows), 8)
 
 
 def _sample_grid(images: Images, columns: int) -> str:

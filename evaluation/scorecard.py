@@ -22,6 +22,7 @@ from evaluation.spectrum import Spectrum, power_spectrum
 SAMPLES_SHOWN = 64
 PAIRS_SHOWN = 16
 PATHS_SHOWN = 8
+NEAREST_SHOWN = 16
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,19 @@ class Pictures:
     """(rows * STEPS, H, W, C), row by row."""
     spectrum: Spectrum
     class_counts: npt.NDArray[np.int64] | None
+    copies: tuple[Images, Images] | None = None
+    """The samples nearest to training images, the nearest one first, and these training images; None of grey ones."""
 
 
 @dataclass(frozen=True)
 class Scorecard:
-    """figures: by key, as docs/quality.md explains them."""
+    """figures: by key, as docs/quality.md explains them. absence: why some are not there, where that can be changed."""
 
     name: str
     family: str
     figures: dict[str, float]
     pictures: Pictures = field(repr=False)
+    absence: str | None = None
 
 
 class Evaluator(Reference):
@@ -57,7 +61,7 @@ class Evaluator(Reference):
         """
         outputs = Outputs(model, self, draws)
         figures = _computed(chain(*FIGURES.values()), outputs)
-        return Scorecard(model.name, model.family, figures, _pictures(outputs))
+        return Scorecard(model.name, model.family, figures, _pictures(outputs), self.absence)
 
     def score_samples(self, model: EvaluatedModel) -> dict[str, float]:
         """The figures that need samples only, at a fraction of the time of `score`."""
@@ -87,4 +91,12 @@ def _pictures(outputs: Outputs) -> Pictures:
         outputs.paths[: PATHS_SHOWN * STEPS],
         power_spectrum(outputs.drawn),
         counts,
+        _copies(outputs),
     )
+
+
+def _copies(outputs: Outputs) -> tuple[Images, Images] | None:
+    if outputs.nearest is None:
+        return None
+    first = outputs.nearest.distances.argsort(kind="stable")[:NEAREST_SHOWN]
+    return outputs.drawn[first], outputs.reference.seen.images[outputs.nearest.rows[first]]

@@ -62,4 +62,6 @@ def _print(cards: list[Scorecard], page: Path) -> None:
     for figure, cells in rows(chain(*FIGURES.values()), [card.figures for card in cards]):
         table.add_row(figure.key, figure.better, *cells)
     Console().print(table)
+    if absence := next((card.absence for card in cards if card.absence), None):
+        print(absence)
     print(f"{page}: the report; quality.json beside it")
