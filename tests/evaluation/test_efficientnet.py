@@ -113,5 +113,5 @@ def test_weights_of_another_shape_are_refused(tmp_path: Path):
     state = torch.load(FILE, map_location="cpu", weights_only=True)
     state["_conv_head.weight"] = torch.zeros(7, 320, 1, 1)
     torch.save(state, tmp_path / "narrow.pth")
-    with pytest.raises(ValueError, match="narrow.pth as EfficientNet-Lite0's weights"):
+    with pytest.raises(ValueError, match=r"narrow\.pth as EfficientNet-Lite0's weights"):
         EfficientNetLite0(tmp_path / "narrow.pth")

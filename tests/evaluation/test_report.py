@@ -37,7 +37,8 @@ def test_the_figures_are_kept_in_full(evaluator: Evaluator, tmp_path: Path):
     assert record["judged_by"] == evaluator.judged_by
     assert record["real"] == {"seen": 40, "held_out": 20, "shape": [8, 8, 3], "sha256": "abc"}
     assert (record["images"], record["seed"]) == (40, 0)
-    assert record["features"] == {"random": evaluator.random.hash}
+    judges = {name: judge.features.hash for name, judge in evaluator.judges.items()}
+    assert record["features"] == {"random": evaluator.random.hash} | judges
     assert "torch" in record["versions"]
 
 
