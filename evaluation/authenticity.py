@@ -121,7 +121,7 @@ class TrainingImages:
     def _fine(self, image: Images, rows: Rows) -> Floats:
         """The least mean squared difference of an image (h, w, C), over all shifts and mirrored, to each of `rows`."""
         window = self._centres.shape[1:3]
-        views = [sliding_window_view(each, window, (0, 1)) for each in (image, image[:, ::-1])]  # type: ignore[call-overload]
+        views = [sliding_window_view(each, window, (0, 1)) for each in (image, image[:, ::-1])]
         queries = np.concatenate([view.reshape(-1, *view.shape[2:]) for view in views]).transpose(0, 2, 3, 1)
         a = queries.reshape(len(queries), -1).astype(np.float32)
         b = self._centres[rows].reshape(len(rows), -1).astype(np.float32)
@@ -132,8 +132,8 @@ class TrainingImages:
 
 def _averages(images: Images) -> Floats:
     """(N, D): grey levels of AREAS by AREAS areas."""
-    size = [min(side, AREAS) for side in images.shape[1:3]]
+    height, width = (min(side, AREAS) for side in images.shape[1:3])
     rows: Floats = by_batch(
-        lambda pixels: functional.adaptive_avg_pool2d(pixels, size).flatten(1), images, images.shape[3]
+        lambda pixels: functional.adaptive_avg_pool2d(pixels, (height, width)).flatten(1), images, images.shape[3]
     )
     return rows * 127.5

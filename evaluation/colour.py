@@ -32,7 +32,8 @@ def colour_histogram(images: Images) -> npt.NDArray[np.float64]:
     for image in images:
         red, green, blue = (image // (256 // LEVELS)).reshape(-1, 3).T.astype(np.int64)
         counts += np.bincount((red * LEVELS + green) * LEVELS + blue, minlength=LEVELS**3)
-    return counts / counts.sum()
+    shares: npt.NDArray[np.float64] = counts / counts.sum()
+    return shares
 
 
 def total_variation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
@@ -45,8 +46,7 @@ def thumbnail_rows(images: Images) -> npt.NDArray[np.float32]:
     _check(images)
     size = (THUMBNAIL, THUMBNAIL)
     rows = by_batch(lambda pixels: functional.adaptive_avg_pool2d(pixels, size).flatten(1), images, 3)
-    shares: npt.NDArray[np.float32] = (rows + 1) / 2
-    return shares
+    return ((rows + 1) / 2).astype(np.float32, copy=False)
 
 
 def sliced_wasserstein(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

@@ -104,7 +104,7 @@ class Reference:
     @property
     def is_colour(self) -> bool:
         """Whether the images are RGB: what figures of colour pictures apply to."""
-        return self.seen.images.shape[-1] == 3
+        return bool(self.seen.images.shape[-1] == 3)
 
     @cached_property
     def judges(self) -> dict[str, Judge]:

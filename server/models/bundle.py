@@ -102,6 +102,11 @@ def _read(path: Path, most: int | None = None) -> bytes:
         raise BundleRefused(f"{path.name} is missing") from None
 
 
+def truncated_dim(manifest: Manifest) -> int:
+    """Entries of the noise, from the first on, that truncation scales."""
+    return manifest.truncated_dim or manifest.latent_dim
+
+
 def _read_manifest(folder: Path) -> Manifest:
     content = _read(folder / "manifest.json", MAX_MANIFEST_BYTES)
     try:
@@ -118,8 +123,9 @@ def _read_manifest(folder: Path) -> Manifest:
     pixels = manifest.height * manifest.width
     if not 0 < pixels <= MAX_PIXELS or manifest.channels not in (1, 3):
         raise BundleRefused(f"manifest.json: images of {manifest.height}x{manifest.width}x{manifest.channels}")
-    if not 1 <= manifest.latent_dim <= manifest.noise_dim:
-        raise BundleRefused(f"manifest.json: latent_dim {manifest.latent_dim}, noise_dim {manifest.noise_dim}")
+    if manifest.latent_dim < 1 or not 1 <= truncated_dim(manifest) <= manifest.noise_dim:
+        told = {name: getattr(manifest, name) for name in ("latent_dim", "truncated_dim", "noise_dim")}
+        raise BundleRefused(f"manifest.json: {', '.join(f'{name} {value}' for name, value in told.items())}")
     shape = list(manifest.latent_shape)
     if shape and (len(shape) != 3 or min(shape) < 1 or prod(shape) != manifest.latent_dim):
         raise BundleRefused(f"manifest.json: latent_shape {shape}, latent_dim {manifest.latent_dim}")

@@ -112,7 +112,7 @@ class ImageService:
         runs: list[Request] = []
         with self._admission.reserve(model.name, request.steps):
             start, end = [
-                await self._latent_of(endpoint.seeded, model, context, runs) if latent is None else latent
+                await self._latent_of(endpoint.seeded, labels, model, context, runs) if latent is None else latent
                 for endpoint, latent in zip((request.start, request.end), latents_sent, strict=True)
             ]
             between = slerp if request.method == pb.InterpolationMethod.INTERPOLATION_METHOD_SLERP else lerp
@@ -140,13 +140,14 @@ class ImageService:
         return await self._pipeline.run(graph, {name: latents, **_labelled(labels)}, context.peer())
 
     async def _latent_of(
-        self, image: pb.SeededImage, model: LoadedModel, context: Context, runs: list[Request]
+        self, image: pb.SeededImage, labels: Labels | None, model: LoadedModel, context: Context, runs: list[Request]
     ) -> Latents:
         """The latent (1, Z) that Generate draws an image from at truncation 1; a run that it takes is added to `runs`."""
         noise, _ = Sampler().sample(image.seed, image.index, 1, model.manifest.noise_dim, 0)
         if "prior" not in model.graphs:
             return noise
-        runs.append(await self._pipeline.run(model.graphs["prior"], {"noise": noise}, context.peer()))
+        inputs = {"noise": noise, **_labelled(None if labels is None else labels[:1])}
+        runs.append(await self._pipeline.run(model.graphs["prior"], inputs, context.peer()))
         return runs[-1].outputs["latent"].astype(np.float32, copy=False)
 
     async def _reply(

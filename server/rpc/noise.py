@@ -52,6 +52,6 @@ class Sampler:
         return noise, labels
 
 
-def truncate(noise: npt.NDArray[np.float32], latent_dim: int, truncation: float) -> None:
-    """Multiply the latent's part of noise (N, noise_dim) by `truncation`, in place."""
-    noise[:, :latent_dim] *= np.float32(truncation)
+def truncate(noise: npt.NDArray[np.float32], truncated_dim: int, truncation: float) -> None:
+    """Multiply the first entries of noise (N, noise_dim) by `truncation`, in place."""
+    noise[:, :truncated_dim] *= np.float32(truncation)

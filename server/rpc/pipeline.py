@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from figment.v1.image_service_pb2 import GenerateResponse
 from figment.v1.images_pb2 import Timing
 from server.arrays import Arrays
+from server.models.bundle import truncated_dim
 from server.models.graph import Graph
 from server.models.registry import LoadedModel, ModelRegistry
 from server.rpc import codecs
@@ -63,7 +64,7 @@ class Pipeline:
             params.seed, first_index, count, model.manifest.noise_dim, len(model.manifest.labels)
         )
         if params.truncation != 1:
-            truncate(noise, model.manifest.latent_dim, params.truncation)
+            truncate(noise, truncated_dim(model.manifest), params.truncation)
         inputs: Arrays = {"noise": noise}
         if model.manifest.labels:
             if params.label is not None:

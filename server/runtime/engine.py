@@ -14,7 +14,7 @@ import numpy as np
 
 from server.arrays import Arrays
 from server.errors import BundleRefused
-from server.models.bundle import Bundle
+from server.models.bundle import Bundle, truncated_dim
 from server.models.graph import Graph
 from server.models.variants import files_of
 from server.runtime.self_test import self_test
@@ -82,7 +82,7 @@ class Engine:
         manifest = bundle.manifest
         hashes = sorted(manifest.graphs[file].sha256 for file in files)
         # Truncation and drawn labels depend on these, and no graph holds them.
-        drawn = f"{manifest.noise_dim} {manifest.latent_dim} {len(manifest.labels)}"
+        drawn = f"{manifest.noise_dim} {truncated_dim(manifest)} {len(manifest.labels)}"
         facts = [*hashes, drawn, bundle.variant, self.provider, VERSION, str(self._place.sizes)]
         return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
 

@@ -53,7 +53,10 @@ class Sessions(Protocol):
         """Names of the graph's inputs."""
 
     def run(self, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
-        """Run the rows of all pieces, in order. Returns outputs with as many rows, and the rows of padding."""
+        """Run the rows of all pieces, in order. Returns outputs with as many rows, and the rows of padding.
+
+        Arrays that the graph does not take, such as labels of a model whose encoder needs none, are left alone.
+        """
 
 
 def load(role: str, content: bytes, manifest: Manifest, device: Device) -> Sessions:
@@ -96,7 +99,8 @@ class _AnySize:
 
     def run(self, pieces: Sequence[Arrays]) -> tuple[Arrays, int]:
         """As `Sessions.run`."""
-        inputs = pieces[0] if len(pieces) == 1 else {n: np.concatenate([p[n] for p in pieces]) for n in pieces[0]}
+        is_one = len(pieces) == 1
+        inputs = {n: pieces[0][n] if is_one else np.concatenate([p[n] for p in pieces]) for n in self.inputs}
         return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True)), 0
 
 

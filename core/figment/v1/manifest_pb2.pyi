@@ -106,6 +106,7 @@ class Manifest(_message.Message):
     JUDGED_BY_FIELD_NUMBER: _builtins.int
     VALUE_RANGE_FIELD_NUMBER: _builtins.int
     LATENT_SHAPE_FIELD_NUMBER: _builtins.int
+    TRUNCATED_DIM_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this schema: 1."""
     name: _builtins.str
@@ -123,9 +124,11 @@ class Manifest(_message.Message):
     noise_dim: _builtins.int
     """Normally distributed numbers that one image is drawn from."""
     latent_dim: _builtins.int
-    """Entries of a latent; the first entries of the noise, which truncation scales."""
+    """Entries of a latent; as many of the noise's first entries are scaled by truncation, but for truncated_dim."""
     judged_by: _builtins.str
     """The features that quality was measured by, with their hash, and how many images were drawn; "" where it was not."""
+    truncated_dim: _builtins.int
+    """The first entries of the noise, which truncation scales, where these are not as many as a latent has; 0 = latent_dim."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the classes of a conditional model; empty = unconditional."""
@@ -181,10 +184,11 @@ class Manifest(_message.Message):
         judged_by: _builtins.str = ...,
         value_range: Global___ValueRange | None = ...,
         latent_shape: _abc.Iterable[_builtins.int] | None = ...,
+        truncated_dim: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "value_range", b"value_range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "latent_shape", b"latent_shape", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "value_range", b"value_range", "version", b"version", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "latent_shape", b"latent_shape", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "truncated_dim", b"truncated_dim", "value_range", b"value_range", "version", b"version", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -119,6 +119,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: edit(f, lambda m: m.update(latent_shape=["4", "2", "3"])),
         "latent_shape [4, 2, 3], latent_dim 16",
     ),
+    "a truncation of more than the noise": (
+        lambda f: edit(f, lambda m: m.update(truncatedDim=18)),
+        "latent_dim 16, truncated_dim 18, noise_dim 17",
+    ),
     "no generator": (lambda f: edit(f, lambda m: m["graphs"].pop("generator.onnx")), "no generator of variant fp32"),
     "an unknown role": (lambda f: edit(f, lambda m: m["graphs"]["prior.onnx"].update(role="x")), "role 'x' is none of"),
     "a graph elsewhere": (

@@ -48,7 +48,7 @@ def test_noise_does_not_depend_on_whether_labels_are_drawn():
 def test_truncation_scales_the_latent_and_leaves_the_component():
     noise, _ = Sampler().sample(3, 0, 4, 9, 0)
     truncated = noise.copy()
-    truncate(truncated, latent_dim=8, truncation=0.5)
+    truncate(truncated, truncated_dim=8, truncation=0.5)
     assert np.array_equal(truncated[:, :8], noise[:, :8] * np.float32(0.5))
     assert np.array_equal(truncated[:, 8], noise[:, 8])
 
