@@ -98,7 +98,7 @@ $(VENV)/bin/python:
 # One environment: `make test` adds the tools of developers to what `make serve` installed.
 $(VENV)/installed-serve: pyproject.toml clients/pyproject.toml core/pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "installing into $(VENV)"
-	$(PIP) --editable ./core --editable ./clients --editable '.[train,export,serve]'
+	$(PIP) --editable ./core --editable ./clients --editable '.[train,features,export,serve]'
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml clients/pyproject.toml core/pyproject.toml constraints.txt | $(VENV)/bin/python

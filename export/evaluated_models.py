@@ -19,6 +19,7 @@ from evaluation.model import Floats, Images, Labels
 from export.pixels import IMAGES
 from export.sessions import Arrays, run, session
 from figment.v1.manifest_pb2 import Manifest
+from training.code_prior import CodePrior
 from training.data import pixels_to_bytes
 from training.model import Model
 
@@ -37,7 +38,7 @@ class TrainedModel:
     @torch.inference_mode()
     def latent(self, noise: Floats, labels: Labels) -> Floats:
         """noise: (N, noise_dim). Returns draws from the prior: (N, Z)."""
-        latents: Floats = self._model.latent(torch.from_numpy(noise)).numpy()
+        latents: Floats = self._model.latent(torch.from_numpy(noise), _tensor(labels)).numpy()
         return latents
 
     @torch.inference_mode()
@@ -53,9 +54,9 @@ class TrainedModel:
         return mean.numpy(), log_variance.numpy()
 
     def bound(self, images: Images, labels: Labels, draws: int, seed: int) -> npt.NDArray[np.float64] | None:
-        """Nats (N,), of pixels in [-1, 1] where the likelihood is Gaussian; None for conditional models."""
+        """Nats (N,), of pixels in [-1, 1] where the likelihood is Gaussian; None where labels or maps stand in between."""
         encoder = self._model.encoder
-        if encoder is None or labels is not None:
+        if encoder is None or labels is not None or isinstance(self._model.prior, CodePrior):
             return None
         return iwae_bound(encoder, self._model.log_likelihood, self._model.log_prior, to_pixels(images), draws, seed)
 

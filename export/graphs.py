@@ -1,8 +1,9 @@
 """The graphs of a bundle: a trained model cut into its roles, and each of them as ONNX.
 
-    generator  noise [, label]  -> images uint8 NHWC        prior    noise  -> latent
+    generator  noise [, label]  -> images uint8 NHWC        prior    noise [, label] -> latent
     decoder    latent [, label] -> images uint8 NHWC        encoder  images uint8 NHWC [, label] -> mean, log_variance
 
+Labels belong to the networks where latents are vectors, to the prior where they are maps.
 Where there is a prior, the generator is the decoder's graph after the prior's, so both give the same bytes. The batch
 axis is dynamic. Knows torch and ONNX, nothing of bundles.
 """
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from export.errors import ExportError
 from export.pixels import IMAGES, Pixels, append_bytes
 from export.sessions import Arrays
+from training.code_prior import CodePrior
 from training.model import Model
 
 OPSET = 20
@@ -56,8 +58,11 @@ def roles(model: Model) -> list[Role]:
     label = ("label",) if model.label_names else ()
     pixels = Pixels()
     cut = [Role("generator", _Sampler(model), ("noise", *label), (IMAGES,), pixels)]
+    of_prior: tuple[str, ...] = ()
+    if isinstance(model.prior, CodePrior):
+        of_prior, label = label, ()
     if model.prior:
-        cut.append(Role("prior", model.prior, ("noise",), ("latent",)))
+        cut.append(Role("prior", model.prior, ("noise", *of_prior), ("latent",)))
         cut.append(Role("decoder", model.generator, ("latent", *label), (IMAGES,), pixels))
     if model.encoder:
         cut.append(Role("encoder", _ImageEncoder(model.encoder), (IMAGES, *label), ("mean", "log_variance")))
@@ -115,12 +120,10 @@ class _Sampler(nn.Module):
 
     def __init__(self, model: Model) -> None:
         super().__init__()
-        self.prior = model.prior
-        self.generator = model.generator
+        self.model = model
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
-        pixels: Tensor = self.generator(self.prior(noise) if self.prior else noise, label)
-        return pixels
+        return self.model.generate(noise, label)
 
 
 class _ImageEncoder(nn.Module):

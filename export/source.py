@@ -19,6 +19,7 @@ from export.graphs import Role, compose, roles, to_onnx, to_proto
 from export.optimise import optimise
 from export.sessions import Arrays
 from figment.v1.manifest_pb2 import Manifest
+from training.architecture import MapArchitecture
 from training.data import ImageSet
 from training.errors import DataError
 from training.model import Model
@@ -91,7 +92,7 @@ def _exact(role: Role, model: Model) -> onnx.ModelProto:
     shape = model.architecture
     example = {
         "noise": torch.zeros(EXAMPLE_ROWS, model.noise_dim),
-        "latent": torch.zeros(EXAMPLE_ROWS, shape.latent_dim),
+        "latent": torch.zeros(EXAMPLE_ROWS, model.latent_dim),
         "images": torch.zeros(EXAMPLE_ROWS, shape.size, shape.size, shape.channels, dtype=torch.uint8),
         "label": torch.zeros(EXAMPLE_ROWS, dtype=torch.int64),
     }
@@ -114,9 +115,12 @@ def _facts(model: Model, run: Path, record: Record) -> Manifest:
         width=model.architecture.size,
         channels=model.architecture.channels,
         noise_dim=model.noise_dim,
-        latent_dim=model.architecture.latent_dim,
+        latent_dim=model.latent_dim,
         labels=model.label_names,
     )
+    if model.encoder and isinstance(model.architecture, MapArchitecture):
+        facts.latent_shape.extend(model.architecture.map_shape)
+        facts.truncated_dim = model.code_dim
     settings = record.settings
     if settings.value_range is not None:
         facts.value_range.low, facts.value_range.high = settings.value_range

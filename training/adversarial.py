@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import relu, softplus
 
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""Of D's logits (N,) for real and for generated images: a scalar."""
+"""Of D's logits (N, ...) for real and for generated images: a scalar."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,15 @@ ADVERSARIAL = {
         lambda real, fake: softplus(fake - real).mean(),
         lambda real, fake: softplus(real - fake).mean(),
         has_penalties=True,
+        is_normalised=False,
+        learning_rate=None,
+        beta1=0.0,
+    ),
+    # The hinge loss, by a D that looks at frozen features and is held by spectral norms (Projected GAN, Sauer et al. 2021).
+    "features": AdversarialLoss(
+        lambda real, fake: relu(1 - real).mean() + relu(1 + fake).mean(),
+        lambda real, fake: -fake.mean(),
+        has_penalties=False,
         is_normalised=False,
         learning_rate=None,
         beta1=0.0,

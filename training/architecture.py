@@ -1,4 +1,7 @@
-"""The shapes of the networks: presets, and what decides the shapes of all weights. Knows no network."""
+"""The shapes of the networks: presets, and what decides the shapes of all weights. Knows no network.
+
+Architecture is of networks whose latent is a vector, MapArchitecture of those whose latent is a map.
+"""
 
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
@@ -51,6 +54,74 @@ class Architecture:
         """Channels from half the image's size down to `base`, e.g. [16, 32, 64] for 32 pixels at tiny."""
         levels = (self.size // self.base).bit_length() - 1
         return [self.width * min(2**level, MAX_WIDENING) for level in range(levels)]
+
+
+MAP_WIDTHS: dict[Preset, int] = {"tiny": 8, "small": 20, "base": 40, "large": 80}
+"""Channels at full size of networks whose latent is a map; they double with each halving."""
+
+MAP_HALVINGS = 3
+"""Halvings from an image to its map, at most."""
+
+MAP_ENTRIES = 192
+"""Entries of a map, about: of fewer channels on larger maps."""
+
+NUMBERS_AN_ENTRY = 16
+"""Numbers of an image for each entry of its map, at least."""
+
+CODE_DIM = 32
+"""Entries of the code that a map is drawn from."""
+
+
+@dataclass(frozen=True)
+class MapArchitecture:
+    """Everything that decides the shapes of the weights of networks whose latent is a map."""
+
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
+
+    size: int
+    channels: int
+    map_channels: int
+    code_dim: int
+    width: int
+    labels: int
+    """Number of classes of a conditional model; 0 = unconditional."""
+
+    @classmethod
+    def of(cls, preset: Preset, size: int, channels: int, labels: int) -> "MapArchitecture":
+        """For images of `size` pixels."""
+        numbers = channels * size**2
+        cells = (size >> _halvings(size)) ** 2
+        most = max(1, numbers // (NUMBERS_AN_ENTRY * cells))
+        map_channels = min(most, max(channels, round(MAP_ENTRIES / cells)))
+        return cls(size, channels, map_channels, CODE_DIM, MAP_WIDTHS[preset], labels)
+
+    @property
+    def halvings(self) -> int:
+        """From an image to its map."""
+        return _halvings(self.size)
+
+    @property
+    def map_size(self) -> int:
+        """Height and width of a map."""
+        return self.size >> self.halvings
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a map."""
+        return self.map_channels, self.map_size, self.map_size
+
+    @property
+    def map_dim(self) -> int:
+        """Entries of a map."""
+        return self.map_channels * self.map_size**2
+
+
+def _halvings(size: int) -> int:
+    """As many as leave 4 pixels or more, at most MAP_HALVINGS."""
+    halvings = 0
+    while halvings < MAP_HALVINGS and size % 2 == 0 and size // 2 >= 4:
+        size, halvings = size // 2, halvings + 1
+    return halvings
 
 
 def is_supported_size(size: int) -> bool:

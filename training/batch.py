@@ -18,6 +18,9 @@ from training.data import ImageSet
 from training.parallel import World
 from training.settings import TrainSettings
 
+FEATURES_COLOUR = 0.5
+"""How much of DiffAugment's changes of colour a D on features is shown: by all of them, colours would mean nothing to it."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -36,12 +39,23 @@ class Batch:
     def __len__(self) -> int:
         return len(self.real)
 
+    def __getitem__(self, rows: slice) -> "Batch":
+        return Batch(
+            self.real[rows],
+            None if self.label is None else self.label[rows],
+            self.posterior_noise[rows],
+            self.prior_noise[rows],
+            None if self.real_augmentation is None else self.real_augmentation[rows],
+            None if self.fake_augmentation is None else self.fake_augmentation[rows],
+        )
+
 
 def draw_batch(
     settings: TrainSettings,
     step: int,
     images: ImageSet,
     rows: npt.NDArray[np.int64],
+    latent_dim: int,
     noise_dim: int,
     device: torch.device,
     world: World,
@@ -49,16 +63,18 @@ def draw_batch(
     """The part of batch number `step` that is this process's; rows: (batch,) of `images`, of all processes."""
     own = world.rows(len(rows))
     draw = torch.Generator().manual_seed(_seed(settings.seed, step))
-    posterior_noise = torch.randn(len(rows), settings.latent_dim, generator=draw)[own]
+    posterior_noise = torch.randn(len(rows), latent_dim, generator=draw)[own]
     prior_noise = torch.randn(len(rows), noise_dim, generator=draw)[own]
     real = images.pixels(rows[own])
     if settings.mirror:
         real = mirror(real, torch.rand(len(rows), generator=draw)[own] < 0.5)
     label = images.classes(rows[own]) if settings.conditional else None
     augmentations: list[Augmentation | None] = [None, None]
-    if settings.diffaugment:
-        size = real.shape[-1]
-        augmentations = [Augmentation.draw(len(rows), size, draw)[own] for _ in range(2)]
+    if settings.diffaugment or settings.adversarial == "features":
+        colour, repeats_edge = (FEATURES_COLOUR, True) if settings.adversarial == "features" else (1.0, False)
+        augmentations = [
+            Augmentation.draw(len(rows), real.shape[-1], draw, colour, repeats_edge)[own] for _ in range(2)
+        ]
     return Batch(
         real.to(device, memory_format=torch.channels_last),
         None if label is None else label.to(device),

@@ -14,6 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from training.batch import draw_batch
 from training.data import ImageSet
+from training.defaults import resolved
+from training.families import family
 from training.learner import Learner
 from training.model import Model
 from training.parallel import ALONE
@@ -37,7 +39,7 @@ def networks(model: Model, discriminator: nn.Module | None) -> dict[str, Network
     """The networks of a training by name, on the CPU; they are in evaluation mode after it."""
     shape, label = model.architecture, torch.zeros(1, dtype=torch.int64) if model.label_names else None
     image = torch.zeros(1, shape.channels, shape.size, shape.size)
-    found = {"generator": _network(model.generator, torch.zeros(1, shape.latent_dim), label)}
+    found = {"generator": _network(model.generator, torch.zeros(1, model.latent_dim), label)}
     if model.encoder:
         found["encoder"] = _network(model.encoder, image, label)
     if discriminator:
@@ -51,12 +53,15 @@ def estimate(settings: TrainSettings) -> str:
     Raises: DataError, TrainingError.
     """
     seen, held_out = load_images(settings)
+    settings = resolved(settings, seen)
     device = torch_device(settings.device)
     learning = learner(settings, seen, device)
     size, _, channels = seen.shape
     lines = [
         f"images: {len(seen)} to learn from, {len(held_out)} held out, {size}x{size}, {'grey' if channels == 1 else 'RGB'}"
     ]
+    judged = f", adversarial: {settings.adversarial}" if family(settings.family).has_discriminator else ""
+    lines.append(f"latent: {settings.latent}{judged}")
     on_cpu = learner(settings, seen, torch.device("cpu"))
     for name, network in networks(on_cpu.model, on_cpu.discriminator).items():
         lines.append(f"{name}: {network.parameters:,} parameters, {network.mflop:.2f} MFLOP an image")
@@ -92,7 +97,9 @@ def _step_s(
         if step == WARM_STEPS:
             _wait(device)
             started_s = time.monotonic()
-        batch = draw_batch(settings, step, images, next(batches), learning.model.noise_dim, device, ALONE)
+        batch = draw_batch(
+            settings, step, images, next(batches), learning.model.latent_dim, learning.model.noise_dim, device, ALONE
+        )
         learning.learn(batch, Phase(is_adversarial, 0.0))
     _wait(device)
     return (time.monotonic() - started_s) / STEPS

@@ -14,16 +14,21 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from evaluation.efficientnet import EfficientNetLite0
 from training import checkpoint
 from training.adversarial import ADVERSARIAL
+from training.architecture import Architecture
 from training.batch import Batch
+from training.code_prior import CodePrior, Mixture
+from training.defaults import feature_weights
 from training.errors import TrainingError
 from training.families import family
+from training.feature_discriminator import FeatureDiscriminator
 from training.likelihood import LIKELIHOODS, optimal_variance
+from training.map_networks import CodeGenerator, MapDecoder
 from training.model import Model, ModelFacts, ema_into
 from training.networks import Discriminator
 from training.parallel import World
-from training.prior import MixturePrior
 from training.schedule import Phase
 from training.settings import TrainSettings
 
@@ -42,7 +47,15 @@ class Learner:
     images       real images shown so far, repeats counted
     """
 
-    def __init__(self, settings: TrainSettings, facts: ModelFacts, device: torch.device, world: World) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        facts: ModelFacts,
+        device: torch.device,
+        world: World,
+        colour: Tensor | None = None,
+    ) -> None:
+        """colour: (C,) in [-1, 1], the mean of the images, which networks of maps begin with."""
         self.settings = settings
         self.world = world
         self.family = family(settings.family)
@@ -52,25 +65,36 @@ class Learner:
         with torch.random.fork_rng(devices=[]):  # built from the run's seed; the process's own random state stays
             torch.manual_seed(settings.seed)
             self.model = _placed(Model(facts), device)
-            has_discriminator = self.family.has_discriminator
-            self.discriminator = _placed(Discriminator(facts.architecture), device) if has_discriminator else None
+            if colour is not None and isinstance(self.model.generator, MapDecoder | CodeGenerator):
+                self.model.generator.begin_at(colour.to(device))
+            self.discriminator = (
+                _placed(_discriminator(settings, facts), device) if self.family.has_discriminator else None
+            )
         self.ema = deepcopy(self.model).eval().requires_grad_(False)
         self.images = 0
         beta1 = LIKELIHOOD_BETA1 if self.model.encoder else settings.beta1
         self.g_optimiser = self._adam(list(self.model.parameters()), beta1)
         self.d_optimiser = (
-            self._adam(list(self.discriminator.parameters()), settings.beta1) if self.discriminator else None
+            self._adam([each for each in self.discriminator.parameters() if each.requires_grad], settings.beta1)
+            if self.discriminator
+            else None
         )
         self._autocast = _is_bf16(settings, device)
 
-    def freeze_encoder(self, prior: MixturePrior | None) -> None:
-        """Begin the second of two phases: the averages take the networks' place, E and `prior` are final."""
+    def freeze_encoder(self, mixture: Mixture | None) -> None:
+        """Begin the second of two phases: the averages take the networks' place, E and `mixture` are final."""
         self.model.load_state_dict(self.ema.state_dict())
-        self.model.prior = prior
-        self.ema.prior = deepcopy(prior)
+        self.model.set_mixture(mixture)
+        self.ema.set_mixture(deepcopy(mixture))
         assert self.model.encoder is not None, "only an autoencoder has a first phase"
-        self.model.encoder.requires_grad_(False)
-        self.g_optimiser = self._adam(list(self.model.generator.parameters()), self.settings.beta1)
+        drawing: list[nn.Module] = [self.model.generator]
+        self.model.encoder.requires_grad_(False).eval()
+        if isinstance(self.model.prior, CodePrior):
+            self.model.prior.encoder.requires_grad_(False).eval()
+            drawing.append(self.model.prior.decoder)
+        self.g_optimiser = self._adam(
+            [each for network in drawing for each in network.parameters()], self.settings.beta1
+        )
 
     def learn(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """One step. Returns the losses by name, scalars on the device."""
@@ -86,18 +110,23 @@ class Learner:
         """What the likelihood is a function of: (N, C, H, W)."""
         return self.likelihood.decode(self.model.generator, latents, label)
 
-    def nll(self, images: Tensor, decoded: Tensor) -> Tensor:
+    def nll(self, images: Tensor, decoded: Tensor, keeps_variance: bool = True) -> Tensor:
         """-log p(x|z), mean over the batch, in nats; a variance is the batch's best one, which the model keeps."""
+        variance = self.model.variance
         if self.likelihood.has_variance:
-            self.model.variance.copy_(self.world.mean(optimal_variance(images, decoded)))
-        return self.likelihood.nll(images, decoded, self.model.variance).mean()
+            variance = self.world.mean(optimal_variance(images, decoded))
+            if keeps_variance:
+                self.model.variance.copy_(variance)
+        return self.likelihood.nll(images, decoded, variance).mean()
 
-    def descend(self, optimiser: torch.optim.Optimizer, loss: Tensor) -> None:
-        """One step of an optimiser, by the mean of the processes' gradients."""
+    def descend(self, optimiser: torch.optim.Optimizer, loss: Tensor, most: float | None = None) -> None:
+        """One step of an optimiser, by the mean of the processes' gradients; most: norm to which they are cut."""
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         weights = optimiser.param_groups[0]["params"]
         self.world.average_([weight.grad for weight in weights if weight.grad is not None])
+        if most is not None:
+            nn.utils.clip_grad_norm_(weights, most)
         optimiser.step()
 
     def precision(self) -> AbstractContextManager[object]:
@@ -117,20 +146,34 @@ class Learner:
         Raises: KeyError, RuntimeError, if the state is of other networks.
         """
         if is_frozen and self.model.encoder:
-            means = state.get("model/prior.means")
-            self.freeze_encoder(
-                None if means is None else _placed(MixturePrior(means.shape[1], len(means)), self._device)
-            )
+            means = [
+                value for name, value in state.items() if name.startswith("model/prior.") and name.endswith(".means")
+            ]
+            self.freeze_encoder(_placed(self.model.empty_mixture(len(means[0])), self._device) if means else None)
         self.images = int(state["images"])
         checkpoint.put_back(state, self._modules(), self._optimisers())
 
     def _modules(self) -> dict[str, nn.Module]:
-        modules = {"model": self.model, "average": self.ema, "discriminator": self.discriminator}
+        discriminator = self.discriminator
+        learned = discriminator.heads if isinstance(discriminator, FeatureDiscriminator) else discriminator
+        modules = {"model": self.model, "average": self.ema, "discriminator": learned}
         return {name: module for name, module in modules.items() if module is not None}
 
     def _optimisers(self) -> dict[str, torch.optim.Adam]:
         optimisers = {"g_optimiser": self.g_optimiser, "d_optimiser": self.d_optimiser}
         return {name: optimiser for name, optimiser in optimisers.items() if optimiser is not None}
+
+
+def _discriminator(settings: TrainSettings, facts: ModelFacts) -> Discriminator | FeatureDiscriminator:
+    """Raises: TrainingError, if it wants a pretrained network that cannot be read."""
+    shape = facts.architecture
+    if isinstance(shape, Architecture):
+        return Discriminator(shape)
+    try:
+        seeing = EfficientNetLite0(feature_weights(settings))  # of its own, as it goes to the device
+        return FeatureDiscriminator(seeing, shape.size, shape.channels, shape.labels)
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
 
 
 def _placed(module: Placed, device: torch.device) -> Placed:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from training.networks import Generator
@@ -47,6 +47,11 @@ def bernoulli_nll(images: Tensor, logits: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(logits, white, reduction="none").flatten(-3).sum(-1)
 
 
+def _logits(generator: nn.Module) -> Callable[[Tensor, Tensor | None], Tensor]:
+    assert isinstance(generator, Generator), "whose latents are vectors"
+    return generator.logits
+
+
 @dataclass(frozen=True)
 class Likelihood:
     """One kind of likelihood.
@@ -57,7 +62,7 @@ class Likelihood:
     has_variance                        whether it has a variance, which is learned
     """
 
-    decode: Callable[[Generator, Tensor, Tensor | None], Tensor]
+    decode: Callable[[nn.Module, Tensor, Tensor | None], Tensor]
     pixels: Callable[[Tensor], Tensor]
     nll: Callable[[Tensor, Tensor, Tensor], Tensor]
     has_variance: bool
@@ -71,7 +76,7 @@ LIKELIHOODS = {
         has_variance=True,
     ),
     "bernoulli": Likelihood(
-        Generator.logits,
+        lambda generator, latents, label: _logits(generator)(latents, label),
         lambda decoded: torch.tanh(0.5 * decoded.float()),
         lambda images, decoded, variance: bernoulli_nll(images, decoded),
         has_variance=False,

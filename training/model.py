@@ -15,12 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from training.architecture import Architecture, is_supported_size
+from training.architecture import Architecture, MapArchitecture, is_supported_size
+from training.code_prior import CodePrior, Mixture
 from training.errors import RunFolderError
 from training.families import FamilyName, family
 from training.likelihood import LIKELIHOODS
+from training.map_networks import CodeGenerator, MapDecoder, MapEncoder
 from training.networks import Encoder, Generator
-from training.prior import MixturePrior
+from training.prior import LabelledMixturePrior, MixturePrior
 from training.settings import Likelihood
 
 FORMAT = 2
@@ -37,7 +39,7 @@ class ModelFacts:
     __pydantic_config__: ClassVar = ConfigDict(extra="forbid", strict=True)
 
     family: FamilyName
-    architecture: Architecture
+    architecture: Architecture | MapArchitecture
     label_names: list[str]
     """Names of the classes of a conditional model; empty = unconditional."""
     prior_components: int
@@ -63,35 +65,80 @@ class Model(nn.Module):
         self.architecture = facts.architecture
         self.label_names = facts.label_names
         self.likelihood = facts.likelihood
-        self.encoder = Encoder(facts.architecture) if family(facts.family).has_encoder else None
-        self.generator = Generator(facts.architecture)
+        shape, has_encoder = facts.architecture, family(facts.family).has_encoder
+        self.encoder: Encoder | MapEncoder | None = None
+        self.generator: Generator | MapDecoder | CodeGenerator
+        self.prior: MixturePrior | CodePrior | None = None
+        if isinstance(shape, MapArchitecture):
+            self.encoder = MapEncoder(shape) if has_encoder else None
+            self.generator = MapDecoder(shape) if has_encoder else CodeGenerator(shape)
+            self.prior = CodePrior(shape) if has_encoder else None
+        else:
+            self.encoder = Encoder(shape) if has_encoder else None
+            self.generator = Generator(shape)
         self.register_buffer("variance", torch.ones(()))
-        self.prior: MixturePrior | None = None
         if facts.prior_components:
-            self.prior = MixturePrior(facts.architecture.latent_dim, facts.prior_components)
+            self.set_mixture(self.empty_mixture(facts.prior_components))
 
     @property
     def facts(self) -> ModelFacts:
         """The record to rebuild this model from."""
-        components = len(self.prior.means) if self.prior else 0
+        components = self.mixture.components if self.mixture else 0
         return ModelFacts(self.family, self.architecture, self.label_names, components, self.likelihood)
 
     @property
-    def noise_dim(self) -> int:
-        """Entries of the noise that one image is drawn from: the latent's, and one for a mixture's component."""
-        return self.architecture.latent_dim + (1 if self.prior else 0)
+    def mixture(self) -> Mixture | None:
+        """What noise goes through first: the prior itself, or that of codes; None where it is N(0, I)."""
+        return self.prior.mixture if isinstance(self.prior, CodePrior) else self.prior
 
-    def latent(self, noise: Tensor) -> Tensor:
-        """noise: (N, noise_dim). Returns latents from the prior: (N, Z)."""
-        return self.prior(noise) if self.prior else noise
+    def set_mixture(self, mixture: Mixture | None) -> None:
+        """Have noise go through `mixture` first."""
+        if isinstance(self.prior, CodePrior):
+            self.prior.mixture = mixture
+        else:
+            assert not isinstance(mixture, LabelledMixturePrior), "vectors learn their labels in the networks"
+            self.prior = mixture
+
+    def empty_mixture(self, components: int) -> Mixture:
+        """One to be filled, of this model's kind."""
+        if isinstance(self.prior, CodePrior) and self.label_names:
+            return LabelledMixturePrior(self.code_dim, components, len(self.label_names))
+        return MixturePrior(self.code_dim, components)
+
+    @property
+    def latent_dim(self) -> int:
+        """Entries of a latent, from which the generator draws."""
+        shape = self.architecture
+        if isinstance(shape, MapArchitecture):
+            return shape.map_dim if self.encoder else shape.code_dim
+        return shape.latent_dim
+
+    @property
+    def code_dim(self) -> int:
+        """Entries of what the mixture is over: of a code, or of the latent itself. So many entries of the noise scale."""
+        return self.architecture.code_dim if isinstance(self.architecture, MapArchitecture) else self.latent_dim
+
+    @property
+    def noise_dim(self) -> int:
+        """Entries of the noise that one image is drawn from: of a latent or its code, and one for a mixture's component."""
+        return self.code_dim + (1 if self.mixture else 0)
+
+    def latent(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
+        """noise: (N, noise_dim), label: (N,) if conditional. Returns latents from the prior: (N, Z)."""
+        if isinstance(self.prior, CodePrior):
+            latent: Tensor = self.prior(noise, label)
+        else:
+            latent = self.prior(noise) if self.prior else noise
+        return latent
 
     def generate(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """noise: (N, noise_dim), label: (N,) if conditional. Returns images (N, C, H, W) around [-1, 1]."""
-        image: Tensor = self.generator(self.latent(noise), label)
+        image: Tensor = self.generator(self.latent(noise, label), label)
         return image
 
     def log_prior(self, latents: Tensor) -> Tensor:
-        """latents: (..., Z). Returns log p(z) in nats: (...)."""
+        """latents: (..., Z), vectors. Returns log p(z) in nats: (...)."""
+        assert not isinstance(self.prior, CodePrior), "that of a map is no closed form"
         if self.prior:
             return self.prior.log_prob(latents)
         return -0.5 * (latents.square() + math.log(2 * math.pi)).sum(-1)
@@ -134,7 +181,7 @@ class Model(nn.Module):
                 raise ValueError(f"model.json: architecture.size: got {facts.architecture.size}")
             if len(facts.label_names) != facts.architecture.labels:
                 raise ValueError(f"model.json: {len(facts.label_names)} names for {facts.architecture.labels} labels")
-            blocks = facts.architecture.blocks
+            blocks = getattr(facts.architecture, "blocks", 0)
             if not 0 <= blocks <= MAX_BLOCKS:
                 raise ValueError(f"model.json: architecture.blocks: got {blocks}, allowed are 0 to {MAX_BLOCKS}")
             weights = load_file(folder / "weights.safetensors")

@@ -37,6 +37,9 @@ STEPS = 3
 REGULARISATION = 1e-3
 """Added to each variance, as a part of the latents' mean variance."""
 
+NEVER = 100.0
+"""A threshold that no draw of a standard normal passes."""
+
 
 class MixturePrior(nn.Module):
     """sum_k w_k N(mean_k, L_k L_k^T), sampled as mean_k + L_k noise."""
@@ -68,6 +71,18 @@ class MixturePrior(nn.Module):
         weights = torch.diff(edges, prepend=edges.new_zeros(1), append=edges.new_ones(1)).log().to(latents)
         return torch.logsumexp(weights - log_volume - 0.5 * standard.square().sum(-1), -1)
 
+    @property
+    def components(self) -> int:
+        """Their number."""
+        return len(self.means)
+
+    def widened(self, components: int) -> "MixturePrior":
+        """The same distribution, with more components that are never drawn."""
+        wide = MixturePrior(self.means.shape[1], components)
+        wide.thresholds.fill_(NEVER)[: len(self.thresholds)] = self.thresholds
+        wide.means[: len(self.means)], wide.scales[: len(self.scales)] = self.means, self.scales
+        return wide
+
     @classmethod
     def fit(cls, latents: Tensor, images: int, seed: int) -> Self:
         """Fit to draws (N, Z) from the aggregate posterior of so many images, by k-means and expectation maximisation."""
@@ -88,3 +103,39 @@ class MixturePrior(nn.Module):
         prior.means.copy_(torch.from_numpy(mixture.means_))
         prior.scales.copy_(torch.from_numpy(np.linalg.cholesky(mixture.covariances_)))
         return prior
+
+
+class LabelledMixturePrior(nn.Module):
+    """A mixture for each label, all of as many components."""
+
+    def __init__(self, latent_dim: int, components: int, labels: int) -> None:
+        super().__init__()
+        self.of_labels = nn.ModuleList(MixturePrior(latent_dim, components) for _ in range(labels))
+
+    def forward(self, noise: Tensor, label: Tensor) -> Tensor:
+        """noise: (N, Z + 1) float32, label: (N,) int64. Returns latents: (N, Z) float32."""
+        component = (noise[:, -1:] > self._stacked("thresholds")[label]).sum(1)
+        scales, means = self._stacked("scales").flatten(0, 1), self._stacked("means").flatten(0, 1)
+        row = label * (len(means) // len(self.of_labels)) + component
+        return means[row] + (scales[row] @ noise[:, :-1, None]).squeeze(2)
+
+    @classmethod
+    def fit(cls, latents: Tensor, label: Tensor, images: int, labels: int, seed: int) -> Self:
+        """As `MixturePrior.fit`, to the draws (N, Z) of each label, (N,) int64; a label without any is drawn as all are."""
+        every = MixturePrior.fit(latents, images // max(1, labels), seed)
+        fitted = []
+        for number in range(labels):
+            own = latents[label == number]
+            fitted.append(MixturePrior.fit(own, images * len(own) // len(latents), seed) if len(own) > 1 else every)
+        components = max(len(each.means) for each in fitted)
+        prior = cls(latents.shape[1], components, labels)
+        prior.of_labels = nn.ModuleList(each.widened(components) for each in fitted)
+        return prior
+
+    @property
+    def components(self) -> int:
+        """Their number for each label."""
+        return len(self._stacked("means")[0])
+
+    def _stacked(self, name: str) -> Tensor:
+        return torch.stack([getattr(each, name) for each in self.of_labels])

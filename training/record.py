@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from training import checkpoint, openmoji
 from training.data import ImageSet
+from training.defaults import weights_notices
 from training.errors import RunFolderError
 from training.model import Model
 from training.settings import TrainSettings
@@ -53,7 +54,7 @@ def record_of(settings: TrainSettings, seen: ImageSet, held_out: ImageSet) -> Re
         settings=settings,
         data=DataFacts(images=len(seen), held_out=len(held_out), sha256=split_sha256(seen, held_out)),
         versions={"python": platform.python_version(), **packages},
-        notices=tuple(notices(settings.data)),
+        notices=(*notices(settings.data), *weights_notices(settings)),
     )
 
 

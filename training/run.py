@@ -101,11 +101,14 @@ class Run:
                 self._board.add_scalar(name, value, images)
             self._board.flush()
 
-    def draw_grids_if_due(self, images: int, model: Model) -> None:
-        """Draw sample grids once in every so many images; the last are left to `finish`."""
-        if images // self._every > self._grids and images < self._images:
-            self._grids = images // self._every
-            self._draw_grids(images, model)
+    def has_grids_due(self, images: int) -> bool:
+        """Once in every so many images; the last grids are left to `finish`."""
+        return images // self._every > self._grids and images < self._images
+
+    def draw_grids(self, images: int, model: Model) -> None:
+        """Draw sample grids, and reconstructions where there is an encoder."""
+        self._grids = images // self._every
+        self._draw_grids(images, model)
 
     def finish(self, model: Model) -> None:
         """Draw the last sample grids and write the model; the checkpoint has done its work."""

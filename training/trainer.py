@@ -17,19 +17,24 @@ from torch import Tensor
 
 from training import checkpoint
 from training.adversarial import ADVERSARIAL
-from training.architecture import PRESETS, Architecture
+from training.architecture import PRESETS, Architecture, MapArchitecture
 from training.batch import draw_batch
+from training.calibration import calibrate
 from training.data import ImageSet
+from training.defaults import resolved
 from training.errors import Diverged, RunFolderError, Stopped, TrainingError
 from training.learner import Learner
 from training.model import Model, ModelFacts
 from training.parallel import ALONE, World, world
-from training.posterior import fit_prior, pixel_variance
+from training.posterior import fit_mixture, pixel_variance
 from training.record import is_finished, read_record, standing
 from training.run import Run, check_free
 from training.schedule import first_adversarial_step, phase
 from training.settings import TrainSettings
 from training.sources import load
+
+COLOUR_IMAGES = 1_000
+"""Images of which networks begin with the mean colour."""
 
 REPORT_STEPS = 20
 """Steps between two reports: losses are read back from the device only then."""
@@ -60,6 +65,7 @@ def train(
         if here.is_first:
             check_free(settings.out)
         seen, held_out = load_images(settings)
+        settings = resolved(settings, seen)
         training = _Training(settings, seen, torch_device(device), here)
         run = Run.create(settings, seen, held_out, here.is_first)
         return training.finish(run, report, is_stopped)
@@ -106,7 +112,8 @@ def load_images(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
 
 
 def learner(settings: TrainSettings, images: ImageSet, device: torch.device, here: World = ALONE) -> Learner:
-    """New networks for `images`."""
+    """New networks for `images`. Raises: TrainingError."""
+    settings = resolved(settings, images)
     torch.set_num_threads(settings.threads)
     here.check(settings.batch)
     labels = images.label_names if settings.conditional else []
@@ -116,9 +123,15 @@ def learner(settings: TrainSettings, images: ImageSet, device: torch.device, her
             f"adversarial: {settings.adversarial} takes batch norms of whole batches; allowed with one process"
         )
     size, _, channels = images.shape
-    width, blocks = PRESETS[settings.preset]
-    architecture = Architecture(size, channels, settings.latent_dim, width, len(labels), blocks, is_normalised)
-    return Learner(settings, ModelFacts(settings.family, architecture, labels, 0, settings.likelihood), device, here)
+    architecture: Architecture | MapArchitecture
+    if settings.latent == "map":
+        architecture = MapArchitecture.of(settings.preset, size, channels, len(labels))
+    else:
+        width, blocks = PRESETS[settings.preset]
+        architecture = Architecture(size, channels, settings.latent_dim, width, len(labels), blocks, is_normalised)
+    facts = ModelFacts(settings.family, architecture, labels, 0, settings.likelihood)
+    colour = images.pixels(slice(0, COLOUR_IMAGES)).mean((0, 2, 3))
+    return Learner(settings, facts, device, here, colour)
 
 
 class _Training:
@@ -153,9 +166,17 @@ class _Training:
         unread: list[dict[str, Tensor]] = []
         for step in range(began // settings.batch, self._steps):
             if step == self._freezing_step and learner.model.encoder:
-                learner.freeze_encoder(fit_prior(learner.ema, self._seen, settings))
+                calibrate(learner.ema, self._seen, settings.seed)
+                learner.freeze_encoder(fit_mixture(learner.ema, self._seen, settings))
             batch = draw_batch(
-                settings, step, self._seen, next(batches), learner.model.noise_dim, self._device, self._world
+                settings,
+                step,
+                self._seen,
+                next(batches),
+                learner.model.latent_dim,
+                learner.model.noise_dim,
+                self._device,
+                self._world,
             )
             unread.append(learner.learn(batch, phase(settings.family, step, self._steps)))
 
@@ -167,7 +188,9 @@ class _Training:
                 rate = (learner.images - began) / (time.monotonic() - started_s)
                 run.write_stats(learner.images, rate, losses)
                 report(Progress(min(learner.images, settings.images), settings.images, rate))
-            run.draw_grids_if_due(learner.images, learner.ema)
+            if run.has_grids_due(learner.images):
+                calibrate(learner.ema, self._seen, settings.seed)
+                run.draw_grids(learner.images, learner.ema)
 
             # Stop: between steps, where all that decides the next is in the checkpoint.
             stops = is_stopped() if self._world.size == 1 else is_due and self._world.agree(is_stopped())
@@ -181,9 +204,10 @@ class _Training:
                 self._save(run, unread, step)
 
         model = learner.ema
+        calibrate(model, self._seen, settings.seed)
         if model.encoder:
-            if model.prior is None:
-                model.prior = fit_prior(model, self._seen, settings)
+            if model.mixture is None:
+                model.set_mixture(fit_mixture(model, self._seen, settings))
             if learner.likelihood.has_variance:
                 model.variance.copy_(pixel_variance(model, self._seen, settings))
         model = model.to("cpu")

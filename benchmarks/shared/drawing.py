@@ -6,6 +6,7 @@
 import torch
 from torch import Tensor, nn
 
+from training.code_prior import CodePrior
 from training.model import Model
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -21,8 +22,9 @@ class Drawing(nn.Module):
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """noise: (N, noise_dim) float32, label: (N,) int64 if conditional. Returns (N, H, W, C) uint8, in one piece."""
-        latent = self.prior(noise) if self.prior else noise
-        pixels = self.generator(latent) if label is None else self.generator(latent, label)
+        own = () if label is None else (label,)
+        latent = self.prior(noise, *(own if isinstance(self.prior, CodePrior) else ())) if self.prior else noise
+        pixels = self.generator(latent, *own)
         grey_levels: Tensor = pixels.mul(127.5).add(127.5).round().clamp(0, 255)
         return grey_levels.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 

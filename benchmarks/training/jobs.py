@@ -129,7 +129,7 @@ def _judged(job: Job, model: Model, minutes: float, by: Evaluator) -> Outcome:
     figures = by.score(evaluated).figures
     normal: dict[str, float] = {}
     if model.family == "vae":
-        model.prior = None
+        model.set_mixture(None)
         normal = by.score_samples(TrainedModel(model, job.name))
     return Outcome(job.name, minutes, figures=figures, normal=normal)
 
@@ -141,7 +141,8 @@ def _check(settings: TrainSettings) -> None:
     began = read_record(settings.out).settings
     where = {"data", "out", "cache", "device"}
     then, now = (each.model_dump(exclude=where) for each in (began, settings))
-    if changed := sorted(name for name in now if then[name] != now[name]):
+    # What is left to the run to choose is not other than what it chose.
+    if changed := sorted(name for name in now if then[name] != now[name] != "auto"):
         raise OtherSettings(
             f"{settings.out} was begun with other {', '.join(changed)}; choose another --out or remove it"
         )

@@ -31,6 +31,7 @@ N, Z = 8, 4
 
 def _settings(family: FamilyName, **changes: Any) -> TrainSettings:
     chosen = {"data": "digits", "out": Path("run"), "latent_dim": Z, "images": 800, "batch": N, "device": "cpu"}
+    chosen["adversarial"] = "relativistic"
     return TrainSettings.model_validate(chosen | {"family": family} | changes)
 
 

@@ -111,6 +111,12 @@ def test_the_plain_loss_judges_each_logit_by_itself() -> None:
     assert ADVERSARIAL["plain"].of_generator(real, fake).item() == pytest.approx(for_g, rel=1e-6)
 
 
+def test_the_hinge_loss_leaves_logits_beyond_one_alone() -> None:
+    real, fake = torch.tensor([[2.0, 0.5]]), torch.tensor([[-3.0, 0.0]])
+    assert ADVERSARIAL["features"].of_discriminator(real, fake).item() == pytest.approx(0.25 + 0.5)
+    assert ADVERSARIAL["features"].of_generator(real, fake).item() == pytest.approx(1.5)
+
+
 @pytest.mark.parametrize(("kind", "logarithms"), [("relativistic", 1), ("plain", 2)])
 def test_a_discriminator_that_cannot_tell_loses_log_2_a_judgement(kind: Adversarial, logarithms: int) -> None:
     undecided = torch.zeros(4)
@@ -118,7 +124,7 @@ def test_a_discriminator_that_cannot_tell_loses_log_2_a_judgement(kind: Adversar
     assert ADVERSARIAL[kind].of_generator(undecided, undecided).item() == pytest.approx(math.log(2))
 
 
-@pytest.mark.parametrize("kind", get_args(Adversarial))
+@pytest.mark.parametrize("kind", ["relativistic", "plain", "features"])
 def test_a_generator_learns_even_where_the_discriminator_is_sure(kind: Adversarial) -> None:
     fake = torch.full((4,), -20.0, requires_grad=True)
     (gradient,) = torch.autograd.grad(ADVERSARIAL[kind].of_generator(torch.full((4,), 20.0), fake), fake)

@@ -72,7 +72,9 @@ folder, families, steps = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.ar
 def double(value):
     if isinstance(value, torch.Tensor):
         return value.double() if value.is_floating_point() else value
-    return value if value is None else replace(value, **{each.name: double(getattr(value, each.name)) for each in fields(value)})
+    if value is None or isinstance(value, bool):
+        return value
+    return replace(value, **{each.name: double(getattr(value, each.name)) for each in fields(value)})
 
 
 def compared(one, two, before):
@@ -98,7 +100,8 @@ with world("cpu") as (here, _):
             rows = next(images.batches(settings.batch, settings.seed, start=step * settings.batch))
             told = []
             for learning, place in ((one, ALONE), (two, here)):
-                batch = draw_batch(settings, step, images, rows, learning.model.noise_dim, torch.device("cpu"), place)
+                dims = learning.model.latent_dim, learning.model.noise_dim
+                batch = draw_batch(settings, step, images, rows, *dims, torch.device("cpu"), place)
                 losses = learning.learn(double(batch), which)
                 told.append({name: place.mean(loss).item() for name, loss in losses.items()})
             apart, way = compared(one.state(), two.state(), before)

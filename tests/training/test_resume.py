@@ -23,6 +23,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "plain": {"family": "gan", "adversarial": "plain"},
     "hybrid": {"family": "hybrid", "perceptual": 0.5, "images": 16 * STEPS - 5},
     "bernoulli": {"family": "hybrid", "likelihood": "bernoulli", "prior": "normal", "precision": "bf16"},
+    "maps": {"family": "hybrid", "adversarial": "features", "size": 16, "latent_dim": 20, "conditional": True},
 }
 
 

@@ -69,7 +69,8 @@ def test_a_finished_run_holds_the_model_its_record_and_its_sheets(run: Path) -> 
 
 def test_the_record_holds_every_setting_and_the_hash_of_the_data(run: Path) -> None:
     record = read_record(run)
-    assert record.settings == _settings(run, record.settings.family)
+    chosen = {"adversarial": "relativistic", "latent": "vector"}  # of grey pictures
+    assert record.settings == _settings(run, record.settings.family).model_copy(update=chosen)
     assert (record.data.images, record.data.held_out) == (1438, 359)
     assert len(record.data.sha256) == 64
     assert "torch" in record.versions

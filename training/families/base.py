@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from training.batch import Batch
+from training.feature_opponents import feature_step
 from training.schedule import Phase
+from training.two_stage import two_stage_step
 
 if TYPE_CHECKING:
     from training.learner import Learner
@@ -33,10 +35,10 @@ Step = Callable[["Learner", Batch, Phase], dict[str, Tensor]]
 class Family:
     """One family.
 
-    latent_dim          entries of a latent, by default
+    latent_dim          entries of a latent vector, by default
     adversarial_start   share of a training after which the second phase begins: 0, there is no first; 1, no second
     likelihood_step     a step of the first phase: E and G by the evidence lower bound
-    adversarial_step    a step of the second phase: D, then G
+    adversarial_step    a step of the second phase: D, then G; by a D on frozen features all families take another
     """
 
     weights: Weights
@@ -57,6 +59,10 @@ class Family:
 
     def step(self, learner: "Learner", batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """The step of a phase."""
-        step = self.adversarial_step if phase.is_adversarial else self.likelihood_step
+        is_map = learner.settings.latent == "map"
+        if phase.is_adversarial:
+            step = feature_step if is_map else self.adversarial_step
+        else:
+            step = two_stage_step if is_map else self.likelihood_step
         assert step is not None, "a family has a step for each of its phases"
         return step(learner, batch, phase)

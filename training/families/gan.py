@@ -46,7 +46,7 @@ class Opponents:
         # Discriminator, with R1 and R2 at every step.
         both = torch.cat([real, shown.detach()]).requires_grad_()
         with learner.precision():
-            if learner.model.architecture.normalised:  # real and generated in batches of their own, as in DCGAN
+            if learner.adversarial.is_normalised:  # real and generated in batches of their own, as in DCGAN
                 logits = torch.cat([discriminator(half, batch.label).float() for half in both.chunk(2)])
             else:
                 logits = discriminator(both, None if batch.label is None else batch.label.repeat(2)).float()

@@ -9,6 +9,7 @@ from training.batch import Batch
 from training.families.base import Family, Weights
 from training.families.gan import Drawn, Gradients, Losses, Opponents
 from training.families.vae import likelihood_step
+from training.networks import Discriminator
 from training.objective import adaptive_weights
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class _OpponentsOfADecoder(Opponents):
         feature_matching = learner.settings.perceptual
         losses["reconstruction"] = loss = learner.nll(batch.real[::2], drawn.decoded[::2].float())
         if feature_matching:
-            assert learner.discriminator is not None, "a hybrid has a D"
+            assert isinstance(learner.discriminator, Discriminator), "of features learns by another step"
             with learner.precision():
                 losses["perceptual"] = learner.discriminator.distance(batch.real[::2], drawn.images[::2])
             loss = loss + feature_matching * losses["perceptual"]

@@ -1,0 +1,85 @@
+"""Models whose latents are maps: exported as they draw, and served with labels, truncation and ways between images."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.publish import publish
+from export.source import from_run
+from figment.v1.manifest_pb2 import Manifest
+from figment_client import Client
+from tests.fakes.colours import colour_folder
+from tests.fakes.servers import running_server
+from training.settings import TrainSettings
+from training.trainer import train
+
+pytestmark = pytest.mark.slow
+
+KINDS = {"vae": False, "gan": True, "hybrid": True}
+"""Families, and whether the model knows classes."""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("maps")
+    data = colour_folder(folder / "pictures")
+    for family, conditional in KINDS.items():
+        chosen = {"data": str(data), "out": folder / family, "family": family, "conditional": conditional}
+        settings = {"images": 64, "batch": 16, "device": "cpu", "sheet_every": 1000}
+        train(TrainSettings.model_validate(chosen | settings))
+        publish(from_run(folder / family), folder / "models", family)
+    return folder / "models"
+
+
+@pytest.fixture(scope="module")
+def client(models: Path) -> Iterator[Client]:
+    with running_server(models) as app, Client(app.address) as client:
+        yield client
+
+
+def _manifest(client: Client, name: str) -> Manifest:
+    return client.model(name).manifest
+
+
+@pytest.mark.parametrize(("name", "noise", "latent", "shape"), [("vae", 33, 192, [12, 4, 4]), ("gan", 32, 32, [])])
+def test_the_manifest_tells_the_map(client: Client, name: str, noise: int, latent: int, shape: list[int]) -> None:
+    manifest = _manifest(client, name)
+    assert (manifest.noise_dim, manifest.latent_dim, list(manifest.latent_shape)) == (noise, latent, shape)
+    assert manifest.truncated_dim == (32 if shape else 0)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_seed_gives_its_pictures_however_many_are_asked_for(client: Client, name: str) -> None:
+    label = 1 if KINDS[name] else None
+    several = client.generate(name, count=5, seed=3, label=label)
+    alone = client.generate(name, count=1, seed=3, first_index=4, label=label)
+    assert several.shape == (5, 32, 32, 3)
+    assert np.array_equal(several[4], alone[0])
+
+
+def test_truncation_leaves_the_component_and_scales_the_code(client: Client) -> None:
+    whole = client.generate("vae", count=64, seed=1).astype(int)
+    half = client.generate("vae", count=64, seed=1, truncation=0.5).astype(int)
+    assert not np.array_equal(whole, half)
+    assert half.std(0).mean() <= whole.std(0).mean()
+
+
+@pytest.mark.parametrize("name", ["vae", "hybrid"])
+def test_pictures_are_encoded_decoded_and_reconstructed(client: Client, name: str) -> None:
+    label, labels = (0, [0]) if KINDS[name] else (None, [])
+    pictures = client.generate(name, count=3, seed=1, label=label)
+    posterior = client.encode(name, pictures, labels)
+    assert posterior.mean.shape == (3, 192)
+    decoded = client.decode(name, posterior.mean, labels)
+    assert np.array_equal(decoded, client.reconstruct(name, pictures, labels))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_way_between_two_images_begins_and_ends_with_them(client: Client, name: str) -> None:
+    label = 1 if KINDS[name] else None
+    ends = [client.generate(name, count=1, seed=seed, label=label)[0] for seed in (5, 6)]
+    way = client.interpolate(name, (5, 0), (6, 0), steps=4, label=label)
+    assert np.array_equal(way[0], ends[0])
+    assert np.array_equal(way[-1], ends[1])
