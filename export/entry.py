@@ -42,7 +42,10 @@ class Entry:
     @property
     def stability(self) -> str:
         """What is known of the training: a loss that is not finite would have ended it."""
-        return f"finite over {self.settings.images:,} images" if self.settings else "unknown"
+        if self.settings is None:
+            return "unknown"
+        length = f"{self.settings.images:,} images"
+        return f"finite over {length if self.settings.minutes is None else f'{self.settings.minutes:g} minutes'}"
 
 
 def read_entry(path: Path) -> Entry:

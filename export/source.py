@@ -23,7 +23,7 @@ from training.architecture import MapArchitecture
 from training.data import ImageSet
 from training.errors import DataError
 from training.model import Model
-from training.record import Record, read_run
+from training.record import Record, images_shown, read_run
 from training.settings import TrainSettings
 from training.trainer import load_images
 
@@ -128,7 +128,7 @@ def _facts(model: Model, run: Path, record: Record) -> Manifest:
     facts.provenance.data = settings.data
     facts.provenance.data_sha256 = record.data.sha256
     facts.provenance.seed = settings.seed
-    facts.provenance.images = settings.images
+    facts.provenance.images = images_shown(run, settings)
     facts.provenance.settings = settings.model_dump_json()
     facts.provenance.notices.extend(record.notices)
     facts.provenance.versions.update(record.versions)

@@ -17,9 +17,10 @@ from training.data import ImageSet
 from training.defaults import resolved
 from training.families import family
 from training.learner import Learner
+from training.length import Length
 from training.model import Model
 from training.parallel import ALONE
-from training.schedule import Phase, first_adversarial_step
+from training.schedule import Phase
 from training.settings import TrainSettings
 from training.trainer import learner, load_images, torch_device
 
@@ -66,16 +67,16 @@ def estimate(settings: TrainSettings) -> str:
     for name, network in networks(on_cpu.model, on_cpu.discriminator).items():
         lines.append(f"{name}: {network.parameters:,} parameters, {network.mflop:.2f} MFLOP an image")
 
-    steps = -(-settings.images // settings.batch)
-    start = first_adversarial_step(settings.family, steps)
-    total_s = 0.0
-    for name, phase_steps, is_adversarial in (("likelihood", start, False), ("adversarial", steps - start, True)):
-        if phase_steps:
+    length, steps, total_s = Length(settings), 0, 0.0
+    for name, is_adversarial in (("likelihood", False), ("adversarial", True)):
+        if length.share(is_adversarial):
             step_s = _step_s(settings, seen, learning, is_adversarial, device)
-            total_s += phase_steps * step_s
+            phase_steps = length.steps(is_adversarial, step_s)
+            steps, total_s = steps + phase_steps, total_s + phase_steps * step_s
             rate = settings.batch / step_s
             lines.append(f"{name} phase: {phase_steps:,} steps of {settings.batch} images, {rate:.0f} images/s")
-    lines.append(f"{settings.images:,} images on {device}: about {total_s / 60:.1f} minutes; nothing was written")
+    images = settings.images if settings.minutes is None else steps * settings.batch
+    lines.append(f"{images:,} images on {device}: about {total_s / 60:.1f} minutes; nothing was written")
     return "\n".join(lines)
 
 

@@ -50,7 +50,7 @@ def told(what: str, total: int) -> Iterator[Callable[["trainer.Progress"], None]
         return
     with progress_lines() as progress:
         task = progress.add_task(what, total=total)
-        yield lambda now: progress.update(task, completed=now.images)
+        yield lambda now: progress.update(task, completed=now.images, total=now.total)
 
 
 def counted(what: str, pictures: Iterable[_Item]) -> Iterator[_Item]:

@@ -7,6 +7,7 @@ Whoever wants to know anything of a run asks here: there is one reader, and what
 """
 
 import hashlib
+import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -102,13 +103,27 @@ def standing(folder: Path, settings: TrainSettings) -> str:
     """Where the unfinished run in `folder` stands, and what can be done."""
     try:
         with safe_open(folder / checkpoint.FILE, "pt") as state:
-            images = int(state.get_tensor("images"))
+            images, spent_s = int(state.get_tensor("images")), float(state.get_tensor("spent_s"))
     except (OSError, SafetensorError):
         return (
             f"it has no {checkpoint.FILE} to continue from, one is written every --checkpoint-every images, here "
             f"{settings.checkpoint_every:,}; it is still being trained, or was cut off: then remove it and train anew"
         )
-    return f"{images:,} of {settings.images:,} images; to continue: figment resume {folder}"
+    so_far = f"{images:,} of {settings.images:,} images"
+    if settings.minutes is not None:
+        so_far = f"{spent_s / 60:.1f} of {settings.minutes:g} minutes, {images:,} images"
+    return f"{so_far}; to continue: figment resume {folder}"
+
+
+def images_shown(folder: Path, settings: TrainSettings) -> int:
+    """Of a finished run: by the clock, what its last report says. Raises: RunFolderError, if that cannot be read."""
+    if settings.minutes is None:
+        return settings.images
+    file = folder / "stats.jsonl"
+    try:
+        return int(json.loads(file.read_text().splitlines()[-1])["images"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise RunFolderError(f"{file} does not tell how many images were shown: {error}") from None
 
 
 def _no_run(folder: Path) -> str:

@@ -42,7 +42,7 @@ class Run:
     def __init__(self, settings: TrainSettings, held_out: ImageSet, is_writing: bool) -> None:
         self.folder = settings.out
         self._every = settings.sheet_every
-        self._images = settings.images
+        self._images = settings.images if settings.minutes is None else None
         self._held_out = held_out
         self._is_writing = is_writing
         self._grids = 0
@@ -103,16 +103,16 @@ class Run:
 
     def has_grids_due(self, images: int) -> bool:
         """Once in every so many images; the last grids are left to `finish`."""
-        return images // self._every > self._grids and images < self._images
+        return images // self._every > self._grids and (self._images is None or images < self._images)
 
     def draw_grids(self, images: int, model: Model) -> None:
         """Draw sample grids, and reconstructions where there is an encoder."""
         self._grids = images // self._every
         self._draw_grids(images, model)
 
-    def finish(self, model: Model) -> None:
+    def finish(self, images: int, model: Model) -> None:
         """Draw the last sample grids and write the model; the checkpoint has done its work."""
-        self._draw_grids(self._images, model)
+        self._draw_grids(images, model)
         if self._is_writing:
             with written(self.folder):
                 model.save(self.folder)

@@ -23,6 +23,13 @@ Adversarial = Literal["auto", "features", "relativistic", "plain"]
 LEARNING_RATES: dict[Preset, float] = {"tiny": 2e-3, "small": 1e-3, "base": 3e-4, "large": 2e-4}
 
 
+IMAGES = 100_000
+"""Images of a training, by default."""
+
+SHEET_IMAGES = 25_000
+"""Between two sheets of a training by the clock, by default."""
+
+
 def _adversarial(chosen: dict[str, Any]) -> "AdversarialLoss":
     from training.adversarial import ADVERSARIAL  # torch, without which `--help` is quick
 
@@ -49,7 +56,7 @@ def _final_gamma(chosen: dict[str, Any]) -> float:
 
 def _grid_every(chosen: dict[str, Any]) -> int:
     images: int = chosen.get("images", 8)
-    return max(1, images // 8)
+    return SHEET_IMAGES if chosen.get("minutes") else max(1, images // 8)
 
 
 def _range(text: str) -> str:
@@ -83,7 +90,10 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         default_factory=_latent_dim, ge=1, le=1024, description="entries of a latent vector; by default 16, hybrid 20"
     )
     conditional: bool = Field(False, description="teach the networks the images' labels")
-    images: int = Field(100_000, ge=1, description="training length: real images shown, repeats counted")
+    images: int = Field(IMAGES, ge=1, description="training length: real images shown, repeats counted")
+    minutes: float | None = Field(
+        None, gt=0, description="training length by the clock, in place of images; what a stopped training took counts"
+    )
     batch: int = Field(64, ge=2, description="images a step, of all processes together")
 
     likelihood: Likelihood = Field(
@@ -135,7 +145,9 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     )
     tensorboard: bool = Field(False, description="write losses and sheets for TensorBoard too")
     sheet_every: int = Field(
-        default_factory=_grid_every, ge=1, description="images between two sheets; by default an eighth of them all"
+        default_factory=_grid_every,
+        ge=1,
+        description="images between two sheets; by default an eighth, by the clock 25,000",
     )
     checkpoint_every: int = Field(50_000, ge=1, description="images between two checkpoints")
 
@@ -147,6 +159,8 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         own = family(self.family)
+        if self.minutes is not None and self.images != IMAGES:
+            raise ValueError(f"minutes: got {self.minutes:g} with images {self.images}; one of the two is the length")
         if self.likelihood != "gaussian" and not own.has_encoder:
             allowed = names_where(lambda each: each.has_encoder)
             raise ValueError(

@@ -24,12 +24,12 @@ from training.data import ImageSet
 from training.defaults import resolved
 from training.errors import Diverged, RunFolderError, Stopped, TrainingError
 from training.learner import Learner
+from training.length import Length
 from training.model import Model, ModelFacts
 from training.parallel import ALONE, World, world
 from training.posterior import fit_mixture, pixel_variance
 from training.record import is_finished, read_record, standing
 from training.run import Run, check_free
-from training.schedule import first_adversarial_step, phase
 from training.settings import TrainSettings
 from training.sources import load
 
@@ -143,14 +143,16 @@ class _Training:
         self._device = device
         self._world = here
         self._learner = learner(settings, seen, device, here)
-        self._steps = math.ceil(settings.images / settings.batch)
-        self._freezing_step = first_adversarial_step(settings.family, self._steps)
+        self._length = Length(settings)
+        self._is_frozen = False
+        self._spent_s = 0.0
+        self._started_s = time.monotonic()
 
     def load(self, state: dict[str, Tensor]) -> int:
         """Stand where the checkpoint was taken. Returns the images shown by then. Raises: RunFolderError."""
         try:
-            step = int(state["images"]) // self._settings.batch
-            self._learner.load(state, is_frozen=step > self._freezing_step)
+            self._is_frozen, self._spent_s = bool(state["is_frozen"]), float(state["spent_s"])
+            self._learner.load(state, self._is_frozen)
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
             raise RunFolderError(
                 f"{self._settings.out}: the checkpoint is of other networks, or of another version: {str(error)[:300]}"
@@ -162,12 +164,15 @@ class _Training:
         settings, learner = self._settings, self._learner
         began = learner.images
         batches = self._seen.batches(settings.batch, settings.seed, start=began)
-        started_s = time.monotonic()
+        self._started_s = time.monotonic()
         unread: list[dict[str, Tensor]] = []
-        for step in range(began // settings.batch, self._steps):
-            if step == self._freezing_step and learner.model.encoder:
+        step = began // settings.batch
+        now = self._length.phase(step, self._elapsed_s())
+        while now is not None:
+            if now.is_adversarial and not self._is_frozen and learner.model.encoder:
                 calibrate(learner.ema, self._seen, settings.seed)
                 learner.freeze_encoder(fit_mixture(learner.ema, self._seen, settings))
+                self._is_frozen = True
             batch = draw_batch(
                 settings,
                 step,
@@ -178,16 +183,19 @@ class _Training:
                 self._device,
                 self._world,
             )
-            unread.append(learner.learn(batch, phase(settings.family, step, self._steps)))
+            unread.append(learner.learn(batch, now))
+            following = self._length.phase(step + 1, self._elapsed_s())
 
             # Report: read the losses back, stop if one went bad, draw a sample grid when one is due. No phase ends unread.
-            is_last = step + 1 == self._steps
-            if is_due := (step + 1) % REPORT_STEPS == 0 or step + 1 == self._freezing_step or is_last:
+            is_last = following is None
+            ends_phase = following is None or following.is_adversarial != now.is_adversarial
+            if is_due := (step + 1) % REPORT_STEPS == 0 or ends_phase:
                 losses = self._read(unread, step)
                 unread.clear()
-                rate = (learner.images - began) / (time.monotonic() - started_s)
+                rate = (learner.images - began) / (time.monotonic() - self._started_s)
                 run.write_stats(learner.images, rate, losses)
-                report(Progress(min(learner.images, settings.images), settings.images, rate))
+                total = self._length.total(learner.images, self._elapsed_s())
+                report(Progress(min(learner.images, total), total, rate))
             if run.has_grids_due(learner.images):
                 calibrate(learner.ema, self._seen, settings.seed)
                 run.draw_grids(learner.images, learner.ema)
@@ -202,6 +210,7 @@ class _Training:
                 > (learner.images - settings.batch) // settings.checkpoint_every
             ):
                 self._save(run, unread, step)
+            step, now = step + 1, following
 
         model = learner.ema
         calibrate(model, self._seen, settings.seed)
@@ -212,15 +221,23 @@ class _Training:
                 model.variance.copy_(pixel_variance(model, self._seen, settings))
         model = model.to("cpu")
         if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
-            raise Diverged.with_advice(f"step {self._steps - 1}: {bad[0]} is not finite after it", settings)
-        run.finish(model)
+            raise Diverged.with_advice(f"step {step - 1}: {bad[0]} is not finite after it", settings)
+        run.finish(learner.images if settings.minutes else settings.images, model)
         return model
 
     def _save(self, run: Run, unread: list[dict[str, Tensor]], step: int) -> None:
         """Write the checkpoint after `step`, unless a loss went bad: nothing good could come after it."""
         self._read(unread, step)
-        run.save(self._learner.state())
+        spent_s = torch.tensor(self._elapsed_s(), dtype=torch.float64)
+        run.save(self._learner.state() | {"is_frozen": torch.tensor(self._is_frozen), "spent_s": spent_s})
         self._world.barrier()  # torchrun ends all processes when one has left
+
+    def _elapsed_s(self) -> float:
+        """Seconds of this training so far, those before it was stopped too; by the clock the same for all processes."""
+        elapsed_s = self._spent_s + time.monotonic() - self._started_s
+        if self._length.seconds is None:
+            return elapsed_s
+        return float(self._world.mean(torch.tensor(elapsed_s, dtype=torch.float64, device=self._device)))
 
     def _read(self, steps: list[dict[str, Tensor]], last: int) -> dict[str, float]:
         """The losses of the last of `steps`, which end with step number `last`: means over the processes.

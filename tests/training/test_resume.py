@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from training.errors import RunFolderError, Stopped
-from training.settings import TrainSettings
+from training.record import images_shown
+from training.settings import IMAGES, TrainSettings
 from training.trainer import Progress, resume, train
 
 pytestmark = pytest.mark.slow
@@ -169,3 +170,14 @@ def test_changed_data_are_refused_and_the_run_stays_as_it_was(change: str, tmp_p
 def test_a_folder_with_an_unfinished_run_is_told_to_resume(stopped: Path) -> None:
     with pytest.raises(RunFolderError, match=r"holds a run already; .* figment resume continues it"):
         train(_settings(stopped, family="vae"))
+
+
+def test_a_training_by_the_clock_goes_on_with_the_time_that_is_left(tmp_path: Path):
+    settings = _settings(tmp_path / "run", family="hybrid", minutes=0.05, images=IMAGES)
+    with pytest.raises(Stopped, match=r"of 0.05 minutes, [\d,]+ images; to continue"):
+        train(settings, is_stopped=_after(20))
+    seen: list[Progress] = []
+    model = resume(tmp_path / "run", seen.append)
+    assert model.mixture is not None
+    assert seen[-1].images == seen[-1].total > 20 * 16
+    assert images_shown(tmp_path / "run", settings) == seen[-1].images
