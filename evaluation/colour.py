@@ -45,8 +45,12 @@ def thumbnail_rows(images: Images) -> npt.NDArray[np.float32]:
     """Images (N, H, W, 3) as averages over 8 by 8 areas, in [0, 1]: (N, 192). Raises: ValueError, if they are not RGB."""
     _check(images)
     size = (THUMBNAIL, THUMBNAIL)
-    rows = by_batch(lambda pixels: functional.adaptive_avg_pool2d(pixels, size).flatten(1), images, 3)
-    return ((rows + 1) / 2).astype(np.float32, copy=False)
+    rows: npt.NDArray[np.float32] = by_batch(
+        lambda pixels: functional.adaptive_avg_pool2d(pixels, size).flatten(1), images, 3
+    )
+    rows += 1
+    rows /= 2
+    return rows
 
 
 def sliced_wasserstein(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:

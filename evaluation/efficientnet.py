@@ -161,8 +161,8 @@ class _Block(nn.Module):
         self._is_residual = stride == 1 and before == stage.width
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x if self.expand is None else functional.relu6(self.expand(x))
-        y: Tensor = self.project(functional.relu6(self.depthwise(wide)))
+        y: Tensor = x if self.expand is None else functional.relu6(self.expand(x))
+        y = self.project(functional.relu6(self.depthwise(y)))
         return x + y if self._is_residual else y
 
 
