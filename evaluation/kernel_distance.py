@@ -32,7 +32,7 @@ def _mean(a: Rows, b: Rows, own: bool = False) -> float:
     for start in range(0, len(a), size):
         total += float(_kernel(a[start : start + size] @ b.T, a.shape[1]).sum(dtype=np.float64))
     if own:
-        lengths = np.einsum("ij,ij->i", a, a)
+        lengths = np.square(a).sum(1)
         total -= float(_kernel(lengths, a.shape[1]).sum(dtype=np.float64))
     return total / (len(a) * (len(b) - own))
 
