@@ -11,7 +11,7 @@ from training.errors import TrainingError
 from training.families import family
 from training.settings import Adversarial, Latent, TrainSettings
 
-VECTORS_ONLY = ("latent_dim", "likelihood", "perceptual", "gamma")
+VECTORS_ONLY = ("latent_dim", "likelihood", "perceptual", "gamma", "final_gamma")
 """Settings that say nothing of maps: whoever gives one of them means vectors."""
 
 
@@ -41,6 +41,10 @@ def _check(settings: TrainSettings, adversarial: Adversarial, latent: Latent) ->
     if family(settings.family).has_discriminator and (adversarial == "features") != (latent == "map"):
         raise TrainingError(
             f"latent: got {latent} with adversarial {adversarial}; features takes map, others take vector"
+        )
+    if latent == "map" and settings.conditional and settings.prior == "normal" and family(settings.family).has_encoder:
+        raise TrainingError(
+            "prior: got normal with labels and latents that are maps, which learn labels in the mixture; allowed: mixture"
         )
     if adversarial == "features":
         feature_weights(settings)

@@ -19,6 +19,7 @@ from training.batch import Batch
 from training.code_prior import CodePrior
 from training.feature_discriminator import FeatureDiscriminator
 from training.schedule import Phase
+from training.settings import LEARNING_RATES
 
 if TYPE_CHECKING:
     from training.learner import Learner
@@ -36,7 +37,7 @@ FEATURES = 3.0
 """Weight of their distance in features."""
 
 G_RATE, D_RATE = 2e-4, 4e-4
-"""Learning rates at the start of the phase."""
+"""Learning rates at the start of the phase, where the setting is its preset's default; else in proportion."""
 
 WARM_UP = 0.01
 """Share of the phase in which G's rate rises from zero: a D that has seen nothing teaches nothing."""
@@ -45,8 +46,9 @@ WARM_UP = 0.01
 def feature_step(learner: "Learner", batch: Batch, phase: Phase) -> dict[str, Tensor]:
     """Updates by all images of the batch. Returns the losses of the last."""
     assert learner.d_optimiser is not None, "D has an optimiser"
-    learner.g_optimiser.param_groups[0]["lr"] = G_RATE * phase.rate * min(1.0, phase.progress / WARM_UP)
-    learner.d_optimiser.param_groups[0]["lr"] = D_RATE * phase.rate
+    asked = learner.settings.learning_rate / LEARNING_RATES[learner.settings.preset]
+    learner.g_optimiser.param_groups[0]["lr"] = asked * G_RATE * phase.rate * min(1.0, phase.progress / WARM_UP)
+    learner.d_optimiser.param_groups[0]["lr"] = asked * D_RATE * phase.rate
     losses: dict[str, Tensor] = {}
     for start in range(0, len(batch), UPDATE):
         losses = _update(learner, batch[start : start + UPDATE])

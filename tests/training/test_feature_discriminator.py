@@ -14,12 +14,12 @@ from training.batch import Batch
 from training.code_prior import CodePrior
 from training.families import FamilyName
 from training.feature_discriminator import FeatureDiscriminator
-from training.feature_opponents import UPDATE, _distance
+from training.feature_opponents import D_RATE, UPDATE, _distance
 from training.learner import Learner
 from training.model import ModelFacts
 from training.parallel import ALONE
 from training.schedule import Phase
-from training.settings import TrainSettings
+from training.settings import LEARNING_RATES, TrainSettings
 
 pytestmark = pytest.mark.slow
 
@@ -133,6 +133,15 @@ def test_a_step_makes_an_update_of_every_few_images() -> None:
     learner = _learner("gan")
     learner.learn(_batch(learner, 2 * UPDATE + 4), Phase(True, 0.5))
     assert {int(state["step"]) for state in learner.g_optimiser.state.values()} == {3}
+
+
+def test_the_rates_of_both_follow_the_setting_and_g_begins_at_none() -> None:
+    learner = _learner("gan")
+    learner.settings = learner.settings.model_copy(update={"learning_rate": 2 * LEARNING_RATES["tiny"]})
+    learner.learn(_batch(learner), Phase(True, 0.0))
+    assert learner.d_optimiser is not None
+    rates = [optimiser.param_groups[0]["lr"] for optimiser in (learner.g_optimiser, learner.d_optimiser)]
+    assert rates == [0, pytest.approx(2 * D_RATE)]
 
 
 def test_what_is_saved_of_d_are_its_heads() -> None:
