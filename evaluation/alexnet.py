@@ -7,11 +7,7 @@ ours: a package that the extra `features` installs brings them, under BSD 2-clau
 Source: Ghildyal and Liu 2022, shift-tolerant LPIPS; AlexNet is of Krizhevsky et al. 2012, the blur of Zhang 2019.
 """
 
-import hashlib
-import pickle
-from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import evaluation.first_calls  # noqa: F401
+from evaluation import weights
 
 PACKAGE = "stlpips_pytorch"
 """What brings the weights."""
@@ -66,28 +63,17 @@ class AlexNet(nn.Module):
         return torch.cat([functional.normalize(each, dim=1).mean((2, 3)) for each in self.maps(pixels)], 1)
 
     def _read(self, file: Path) -> str:
-        try:
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-            state = torch.load(file, map_location="cpu", weights_only=True)
-            if not isinstance(state, Mapping):
-                raise ValueError(f"a {type(state).__name__}, expected weights by name")
+        with weights.reading(file, "shift-tolerant AlexNet") as (digest, state):
             self.get_buffer("mean").copy_(state["scaling_layer.shift"])
             self.get_buffer("deviation").copy_(state["scaling_layer.scale"])
             for layer, name in zip(self.layers, _NAMES, strict=True):
                 layer.load_state_dict({part: state[f"{name}.{part}"] for part in ("weight", "bias")})
-        except KeyError as error:
-            raise ValueError(f"features: {file} has no {error}, so it is not shift-tolerant AlexNet's") from None
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(f"features: cannot read {file} as shift-tolerant AlexNet's weights: {error}") from error
         return digest
 
 
 def packaged_weights() -> Path | None:
     """The file of the package that the extra `features` installs; None where it is not installed."""
-    spec = find_spec(PACKAGE)  # by its place: nothing of it is imported
-    if spec is None or spec.origin is None:
-        return None
-    return next(iter(sorted((Path(spec.origin).parent / "weights").glob("*/alex_shift_tolerant.pth"))), None)
+    return weights.packaged(PACKAGE, "weights/*/alex_shift_tolerant.pth")
 
 
 @cache

