@@ -11,7 +11,7 @@ from evaluation.alexnet import DIM, WIDTHS, AlexNet, network, packaged_weights
 
 FILE = packaged_weights()
 
-pytestmark = pytest.mark.skipif(FILE is None, reason="the weights of the extra `features` are not installed")
+assert FILE is not None, "the extra `dev` brings the weights"
 
 
 def test_maps_are_those_of_the_layers_one_after_another():

@@ -23,7 +23,7 @@ PICTURES = gaussian_filter(np.random.default_rng(0).normal(128, 300, (120, 16, 1
 PICTURES = PICTURES.clip(0, 255).astype(np.uint8)
 SEEN, HELD_OUT, DRAWN = PICTURES[:60], PICTURES[60:90], PICTURES[90:]
 
-is_installed = pytest.mark.skipif(absence([f.name for f in installed()]) is not None, reason="no weights installed")
+assert absence([each.name for each in installed()]) is None, "the extra `dev` brings the weights"
 
 
 class Painter:
@@ -59,7 +59,6 @@ def _nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "packaged_weights", lambda: None)
 
 
-@is_installed
 def test_colour_pictures_get_every_figure_and_the_report_shows_the_nearest(tmp_path: Path):
     evaluator = Evaluator(RealImages(SEEN), RealImages(HELD_OUT), images=30)
     card = evaluator.score(Painter())
@@ -73,7 +72,6 @@ def test_colour_pictures_get_every_figure_and_the_report_shows_the_nearest(tmp_p
     assert efficientnet.network(efficientnet.packaged_weights()).hash in (tmp_path / "quality.json").read_text()
 
 
-@is_installed
 def test_changed_colours_and_copies_are_told():
     evaluator = Evaluator(RealImages(SEEN), RealImages(HELD_OUT), images=30)
     reddened = (DRAWN // (1, 2, 2)).astype(np.uint8)
@@ -84,7 +82,6 @@ def test_changed_colours_and_copies_are_told():
     assert copied["authenticity_held_out"] == same["authenticity_held_out"] > 0.3
 
 
-@is_installed
 def test_figures_do_not_depend_on_the_batch():
     for features in installed():
         found = features(DRAWN[:11])
