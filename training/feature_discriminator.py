@@ -2,9 +2,10 @@
 
     images, changed at random -> frozen network -> maps -> mixed over channels and scales -> a head for each scale -> logits
     images as they are        -> patches of 22x22 pixels                                  -> a head of its own    -> logits
+                              -> averages over 8x8 areas                                  -> a head of its own    -> logits
 
-The network knows shapes from the first step on, so D needs few pictures; what it hardly sees, colours and what lies between
-two of its strides, such as a lattice, has a head that looks at the pixels themselves.
+The network knows shapes from the first step on, so D needs few pictures; what it hardly sees, what lies between two of its
+strides, such as a lattice, and colours, has heads that look at the pixels themselves.
 The mixing is random and never learned, so that no head can look at the easiest features alone. Pixels are in [-1, 1].
 Source: Projected GAN, Sauer et al. 2021, sec. 3; spectral norms by Miyato et al. 2018.
 """
@@ -30,6 +31,9 @@ HEAD = 64
 
 PIXEL_HEAD = (16, 32, 64)
 """Channels of the head on pixels, which halves the picture with each."""
+
+THUMBNAIL = 8
+"""Height and width that pictures are averaged to, for a head and a loss that look at colours."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ class _Heads(nn.Module):
         sides = [resolution // stride for stride in STRIDES]
         self.scales = nn.ModuleList(_Head(mixed, side, labels) for mixed, side in zip(after, sides, strict=True))
         self.pixels = _PixelHead(channels, labels)
+        self.colours = _Head(channels, THUMBNAIL, labels)
 
     def mixed(self, maps: list[Tensor]) -> list[Tensor]:
         """From coarse to fine, each with the coarser ones added: (N, C, h, w) each, the largest first."""
@@ -97,7 +102,8 @@ class _Heads(nn.Module):
 
     def forward(self, sight: Sight, label: Tensor | None) -> list[Tensor]:
         judged = [head(mixed, label) for head, mixed in zip(self.scales, sight.mixed, strict=True)]
-        return [*judged, self.pixels(sight.pixels, label)]
+        colours = self.colours(functional.adaptive_avg_pool2d(sight.pixels, THUMBNAIL), label)
+        return [*judged, self.pixels(sight.pixels, label), colours]
 
 
 class _Head(nn.Module):

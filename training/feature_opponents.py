@@ -17,9 +17,8 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from training.batch import Batch
 from training.code_prior import CodePrior
-from training.feature_discriminator import FeatureDiscriminator
+from training.feature_discriminator import THUMBNAIL, FeatureDiscriminator
 from training.schedule import Phase
-from training.settings import LEARNING_RATES
 
 if TYPE_CHECKING:
     from training.learner import Learner
@@ -27,17 +26,21 @@ if TYPE_CHECKING:
 UPDATE = 16
 """Images of an update of D and G: many small updates teach more in a minute than few large ones."""
 
-PIXELS = 20.0
-"""Weight of the mean squared error of reconstructions, pixels from -1 to 1, beside the logits of D."""
+HEADS = (1.0, 1.0, 1.0, 1.0, 4.0, 2.0)
+"""Weights of what G learns from the heads of D: four on features, one on pixels, one on thumbnails."""
 
-COLOURS, THUMBNAIL = 300.0, 8
-"""Weight of the same error of pictures averaged to so many pixels a side."""
+PIXELS_BY_MAP, PIXELS_BY_CODE = 60.0, 12.0
+"""Weights of the mean squared error of reconstructions, pixels from -1 to 1, beside the logits of D. A code tells too little of
+a picture to be held to its every pixel: it would be blurred."""
+
+COLOURS = 420.0
+"""Weight of the same error of thumbnails, by either."""
 
 FEATURES = 3.0
 """Weight of their distance in features."""
 
-G_RATE, D_RATE = 2e-4, 4e-4
-"""Learning rates at the start of the phase, where the setting is its preset's default; else in proportion."""
+RATE = 0.5
+"""Learning rate of both at the start of the phase, by the setting's: small networks learn what is sharp in few updates."""
 
 WARM_UP = 0.01
 """Share of the phase in which G's rate rises from zero: a D that has seen nothing teaches nothing."""
@@ -46,9 +49,9 @@ WARM_UP = 0.01
 def feature_step(learner: "Learner", batch: Batch, phase: Phase) -> dict[str, Tensor]:
     """Updates by all images of the batch. Returns the losses of the last."""
     assert learner.d_optimiser is not None, "D has an optimiser"
-    asked = learner.settings.learning_rate / LEARNING_RATES[learner.settings.preset]
-    learner.g_optimiser.param_groups[0]["lr"] = asked * G_RATE * phase.rate * min(1.0, phase.progress / WARM_UP)
-    learner.d_optimiser.param_groups[0]["lr"] = asked * D_RATE * phase.rate
+    rate = RATE * learner.settings.learning_rate * phase.rate
+    learner.g_optimiser.param_groups[0]["lr"] = rate * min(1.0, phase.progress / WARM_UP)
+    learner.d_optimiser.param_groups[0]["lr"] = rate
     losses: dict[str, Tensor] = {}
     for start in range(0, len(batch), UPDATE):
         losses = _update(learner, batch[start : start + UPDATE])
@@ -82,13 +85,15 @@ def _update(learner: "Learner", batch: Batch) -> dict[str, Tensor]:
     with learner.precision():
         of_heads = [learner.adversarial.of_generator(each, each) for each in discriminator.judge(fake, batch.label)]
     losses["g_adversarial"] = torch.stack(of_heads).mean()
-    loss = losses["g_adversarial"]
+    loss = torch.stack([weight * each for weight, each in zip(HEADS, of_heads, strict=True)]).sum()
     if rebuilt:
-        off = drawn[:rebuilt] - batch.real[:rebuilt]
-        losses["pixels"] = off.square().mean()
+        off, by_map = drawn[:rebuilt] - batch.real[:rebuilt], rebuilt // 2
+        losses["pixels"] = off[:by_map].square().sum() / off.numel()
+        losses["code_pixels"] = off[by_map:].square().sum() / off.numel()
         losses["colours"] = adaptive_avg_pool2d(off, THUMBNAIL).square().mean()
         losses["features"] = _distance([each[:rebuilt] for each in real.maps], [each[:rebuilt] for each in fake.maps])
-        loss = loss + PIXELS * losses["pixels"] + COLOURS * losses["colours"] + FEATURES * losses["features"]
+        loss = loss + PIXELS_BY_MAP * losses["pixels"] + PIXELS_BY_CODE * losses["code_pixels"]
+        loss = loss + COLOURS * losses["colours"] + FEATURES * losses["features"]
     learner.descend(learner.g_optimiser, loss)
     discriminator.heads.requires_grad_(True)
     return losses

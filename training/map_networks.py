@@ -10,6 +10,8 @@ evenly would draw a lattice. Batch norms are over a batch in training and consta
 Pixels are in [-1, 1]. Knows nothing of losses, data or export.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -21,8 +23,12 @@ from training.networks import SLOPE
 HIDDEN = 256
 """Width of the fully connected layers beside a code."""
 
-CODE_WIDENING = 16
+CODE_WIDENING = 8
 """Channels of the smallest map that a code becomes, by the width at full size."""
+
+LEVELS = (1, 2, 5, 12)
+"""Channels of the decoder from full size down to the map, by the width at full size: where pixels are few, channels cost
+little, and it is there that shapes are decided."""
 
 LOG_VARIANCE = (-10.0, 4.0)
 """Bounds of a posterior's: beyond them its exponential is no number that teaches anything."""
@@ -53,13 +59,15 @@ class MapDecoder(nn.Module):
     def __init__(self, shape: MapArchitecture) -> None:
         super().__init__()
         self._map = shape.map_shape
-        width = shape.width << shape.halvings
-        levels: list[nn.Module] = [_convolution(shape.map_channels, width, 3, 1)]
-        for _ in range(shape.halvings):
-            levels += [_Doubling(width, width // 2), _convolution(width // 2, width // 2, 3, 1)]
-            width //= 2
+        widths = [shape.width * level for level in reversed(LEVELS[: shape.halvings + 1])]
+        levels: list[nn.Module] = [
+            _convolution(shape.map_channels, widths[0], 3, 1),
+            _convolution(widths[0], widths[0], 3, 1),
+        ]
+        for before, after in pairwise(widths):
+            levels += [_Doubling(before, after), _convolution(after, after, 3, 1)]
         self.levels = nn.Sequential(*levels)
-        self.out = nn.Conv2d(width, shape.channels, 3, padding=1)
+        self.out = nn.Conv2d(widths[-1], shape.channels, 3, padding=1)
         with torch.no_grad():
             self.out.weight *= 0.5
 

@@ -14,7 +14,7 @@ from training.batch import Batch
 from training.code_prior import CodePrior
 from training.families import FamilyName
 from training.feature_discriminator import FeatureDiscriminator
-from training.feature_opponents import D_RATE, UPDATE, _distance
+from training.feature_opponents import RATE, UPDATE, _distance
 from training.learner import Learner
 from training.model import ModelFacts
 from training.parallel import ALONE
@@ -44,18 +44,18 @@ def test_pictures_of_any_size_are_judged_at_five_scales(size: int, resolution: i
     assert [tuple(each.shape) for each in logits[:4]] == [
         (2, side, side) for side in (resolution // 8, resolution // 16, resolution // 32, max(2, resolution // 64))
     ]
-    assert logits[4].shape == (2, size // 8, size // 8)
+    assert [tuple(each.shape) for each in logits[4:]] == [(2, size // 8, size // 8), (2, 4, 4)]
 
 
 def test_grey_pictures_are_seen_as_colour_ones() -> None:
-    assert len(_discriminator(channels=1)(_images(2, 1))) == 5
+    assert len(_discriminator(channels=1)(_images(2, 1))) == 6
 
 
 def test_only_heads_learn() -> None:
     discriminator = _discriminator()
     learned = {name for name, weight in discriminator.named_parameters() if weight.requires_grad}
     assert learned
-    assert all(name.startswith(("heads.scales.", "heads.pixels.")) for name in learned)
+    assert all(name.startswith(("heads.scales.", "heads.pixels.", "heads.colours.")) for name in learned)
 
 
 def test_labels_change_what_is_judged() -> None:
@@ -107,7 +107,7 @@ def test_a_hybrids_second_phase_teaches_both_entries_and_leaves_what_encodes() -
     learner = _learner("hybrid")
     before = deepcopy(learner.model)
     losses = learner.learn(_batch(learner), Phase(True, 0.5))
-    assert set(losses) == {"d_adversarial", "g_adversarial", "pixels", "colours", "features"}
+    assert set(losses) == {"d_adversarial", "g_adversarial", "pixels", "code_pixels", "colours", "features"}
     assert all(value.isfinite() for value in losses.values())
     assert isinstance(before.prior, CodePrior)
     assert before.encoder is not None
