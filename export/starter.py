@@ -1,11 +1,13 @@
-"""The three starter models: trained on scikit-learn's digits, exported, two at a time on two CPU cores.
+"""The starter models: one of drawings in colour that comes ready-made, three trained on scikit-learn's digits.
 
-    STARTERS - models that are there -> [process: train -> export] ... -> models folder
+    READY - models that are there -> copies -> models folder
+    STARTERS - models that are there -> [process: train -> export] ... -> models folder, two at a time on two CPU cores
 
 Run as `python -m export.starter models`, as `make serve` does; where no starter is missing it does nothing, at once.
 """
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -20,7 +22,7 @@ from pathlib import Path
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from export.bundle import versions
+from export.bundle import model_folder, new_version, versions
 from export.errors import ExportError
 from figment.machine import usable_cpus
 from training.errors import TrainingError
@@ -37,6 +39,9 @@ STARTERS: dict[str, dict[str, Any]] = {
 }
 """Settings by name, the longest training first, so that two processes end at about the same time."""
 
+READY = Path(__file__).parent / "ready"
+"""A folder of models as they are served; how each was trained stands in its README. An hour is no first minute."""
+
 COMMON = {"data": "digits", "preset": "tiny", "batch": 32, "seed": 0, "device": "cpu"}
 
 POLL_S = 0.2
@@ -50,7 +55,20 @@ def missing_starters(models: Path) -> list[str]:
     present = (
         {path.name for path in models.iterdir() if path.name[0] != "." and versions(path)} if models.is_dir() else set()
     )
-    return [] if present - set(STARTERS) else [name for name in STARTERS if name not in present]
+    starters = [*ready_made(), *STARTERS]
+    return [] if present - set(starters) else [name for name in starters if name not in present]
+
+
+def ready_made() -> list[str]:
+    """Names of the starters that are copied."""
+    return sorted(path.name for path in READY.iterdir() if versions(path))
+
+
+def copy_ready(models: Path, name: str) -> Path:
+    """Publish a ready-made starter in `models`; returns its folder. Raises: BundleError."""
+    with model_folder(models, name) as folder, new_version(folder) as (unfinished, version):
+        shutil.copytree(READY / name / "1", unfinished, dirs_exist_ok=True)
+    return folder / version
 
 
 def make_starters(models: Path, names: list[str]) -> None:
@@ -137,7 +155,11 @@ def main(arguments: list[str]) -> None:
                 signal.signal(getattr(signal, stop), _stop)
         started_s = time.monotonic()
         try:
-            make_starters(models, names)
+            for name in ready_made():
+                if name in names:
+                    print(f"{copy_ready(models, name)}: ready-made", flush=True)
+            if trained := [name for name in names if name in STARTERS]:
+                make_starters(models, trained)
         except (TrainingError, ExportError) as error:
             sys.exit(f"{models}: {error}")
         print(f"{len(names)} starter models in {time.monotonic() - started_s:.0f} s")

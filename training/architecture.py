@@ -56,7 +56,7 @@ class Architecture:
         return [self.width * min(2**level, MAX_WIDENING) for level in range(levels)]
 
 
-MAP_WIDTHS: dict[Preset, int] = {"tiny": 8, "small": 20, "base": 40, "large": 80}
+MAP_WIDTHS: dict[Preset, int] = {"tiny": 8, "small": 16, "base": 32, "large": 64}
 """Channels at full size of networks whose latent is a map; they double with each halving."""
 
 MAP_HALVINGS = 3

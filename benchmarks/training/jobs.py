@@ -30,6 +30,9 @@ from training.settings import TrainSettings
 from training.sources import load
 from training.trainer import resume, train
 
+HELD_OUT = 0.2
+"""Share of one set that runs keep back by default."""
+
 
 class OtherSettings(Exception):
     """A run of this name was begun with other settings."""
@@ -87,10 +90,14 @@ def outcomes(jobs: Sequence[Job], options: argparse.Namespace) -> dict[str, Outc
 
 
 @cache
-def judge(data: str, test: str) -> Evaluator:
-    """One for each process and set of images; its classifier is the same in all."""
+def judge(data: str, test: str, seed: int = 0) -> Evaluator:
+    """One for each process and set of images; its classifier is the same in all.
+
+    Where `data` and `test` are one set, that holds out what runs of the seed do.
+    """
     torch.set_num_threads(1)
-    return Evaluator(real_images(load(data, None)), real_images(load(test, None)))
+    seen, held_out = load(data, None).split(HELD_OUT, seed) if data == test else (load(data, None), load(test, None))
+    return Evaluator(real_images(seen), real_images(held_out))
 
 
 def trained(settings: TrainSettings) -> Model:
@@ -117,7 +124,7 @@ def _run(job: Job, options: argparse.Namespace, file: Path) -> Outcome:
     except Diverged as error:
         outcome = Outcome(job.name, error=str(error))
     else:
-        outcome = _judged(job, model, minutes(settings.out), judge(options.data, options.test))
+        outcome = _judged(job, model, minutes(settings.out), judge(options.data, options.test, settings.seed))
     file.write_text(json.dumps(asdict(outcome), indent=2) + "\n")
     return outcome
 

@@ -21,7 +21,7 @@ SMALL = {"size": 16, "latent_dim": 4, "images": 640, "batch": 32}
 @pytest.fixture
 def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Namespace:
     monkeypatch.setattr(jobs, "ProcessPoolExecutor", _Here)
-    monkeypatch.setattr(jobs, "judge", lambda data, test: _Judge())
+    monkeypatch.setattr(jobs, "judge", lambda data, test, seed: _Judge())
     return Namespace(data="digits", test="digits", out=tmp_path, device="cpu", workers=2)
 
 
