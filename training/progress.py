@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from training import trainer
+    from training import loop
 
 LINE_S = 30.0
 """Seconds between two lines of a log."""
@@ -43,7 +43,7 @@ def progress_lines() -> Iterator[Progress]:
 
 
 @contextmanager
-def told(what: str, total: int) -> Iterator[Callable[["trainer.Progress"], None]]:
+def told(what: str, total: int) -> Iterator[Callable[["loop.Progress"], None]]:
     """What a training reports to while the block runs: a bar on a terminal, else a line every LINE_S."""
     if not sys.stderr.isatty():
         yield _Log(what)
@@ -73,7 +73,7 @@ class _Log:
         self._what = what
         self._next_s = time.monotonic() + LINE_S
 
-    def __call__(self, now: "trainer.Progress") -> None:
+    def __call__(self, now: "loop.Progress") -> None:
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + LINE_S
             left_s = (now.total - now.images) / max(now.images_per_s, 1e-9)

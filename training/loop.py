@@ -1,0 +1,169 @@
+"""The training loop: one for all families.
+
+    Learner, images -> [draw -> learn -> report, sample grid, checkpoint] ... -> prior -> run folder
+
+Every random draw of a step comes from a generator seeded by (seed, step), so what a step does depends on nothing but
+its number and the weights: a training that was stopped goes on as if it had not been. Knows nothing of export or serving.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.batch import Batch, draw_batch
+from training.calibration import calibrate
+from training.data import ImageSet, Rows
+from training.errors import Diverged, RunFolderError, Stopped
+from training.learner import Learner
+from training.length import Length
+from training.model import Model
+from training.parallel import World
+from training.posterior import fit_mixture, pixel_variance
+from training.record import standing
+from training.run import Run
+from training.schedule import Phase
+
+REPORT_STEPS = 20
+"""Steps between two reports: losses are read back from the device only then."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: `images` shown of `total`, at what rate in this process's time."""
+
+    images: int
+    total: int
+    images_per_s: float = 0.0
+
+
+Report = Callable[[Progress], None]
+
+
+class Training:
+    """One run from the step where it stands to its end."""
+
+    def __init__(self, learner: Learner, seen: ImageSet, device: torch.device, here: World) -> None:
+        self._learner = learner
+        self._settings = learner.settings
+        self._seen = seen
+        self._device = device
+        self._world = here
+        self._length = Length(learner.settings)
+        self._is_frozen = False
+        self._unread: list[dict[str, Tensor]] = []
+        self._spent_s = 0.0
+        self._started_s = time.monotonic()
+        self._began = 0
+
+    def load(self, state: dict[str, Tensor]) -> int:
+        """Stand where the checkpoint was taken. Returns the images shown by then. Raises: RunFolderError."""
+        try:
+            self._is_frozen, self._spent_s = bool(state["is_frozen"]), float(state["spent_s"])
+            self._learner.load(state, self._is_frozen)
+        except (KeyError, RuntimeError, ValueError, IndexError) as error:
+            raise RunFolderError(
+                f"{self._settings.out}: the checkpoint is of other networks, or of another version: {str(error)[:300]}"
+            ) from error
+        self._began = self._learner.images
+        return self._began
+
+    def finish(self, run: Run, report: Report, is_stopped: Callable[[], bool]) -> Model:
+        """The steps that are left, then the last sample grids and the model."""
+        settings, learner = self._settings, self._learner
+        batches = self._seen.batches(settings.batch, settings.seed, start=self._began)
+        self._started_s = time.monotonic()
+        step = self._began // settings.batch
+        now = self._length.phase(step, self._elapsed_s())
+        while now is not None:
+            self._enter(now)
+            self._unread.append(learner.learn(self._draw(step, next(batches)), now))
+            following = self._length.phase(step + 1, self._elapsed_s())
+
+            # Report: read the losses back, stop if one went bad, draw a sample grid when one is due. No phase ends unread.
+            ends_phase = following is None or following.is_adversarial != now.is_adversarial
+            if is_due := (step + 1) % REPORT_STEPS == 0 or ends_phase:
+                self._report(run, report, step)
+            if run.has_grids_due(learner.images):
+                calibrate(learner.ema, self._seen, settings.seed)
+                run.draw_grids(learner.images, learner.ema)
+
+            # Stop: between steps, where all that decides the next is in the checkpoint.
+            stops = is_stopped() if self._world.size == 1 else is_due and self._world.agree(is_stopped())
+            if stops and following is not None:
+                self._save(run, step)
+                raise Stopped(f"stopped after {standing(settings.out, settings)}")
+            if learner.images % settings.checkpoint_every < settings.batch:
+                self._save(run, step)
+            step, now = step + 1, following
+
+        model = self._averaged(step - 1)
+        run.finish(learner.images if settings.minutes else settings.images, model)
+        return model
+
+    def _enter(self, now: Phase) -> None:
+        """Before the first step of the second of two phases: E and the prior become final."""
+        model = self._learner.ema
+        if now.is_adversarial and not self._is_frozen and model.encoder:
+            calibrate(model, self._seen, self._settings.seed)
+            self._learner.freeze_encoder(fit_mixture(model, self._seen, self._settings))
+            self._is_frozen = True
+
+    def _draw(self, step: int, rows: Rows) -> Batch:
+        """What a step is given; rows: those of its batch."""
+        latent_dim, noise_dim = self._learner.model.latent_dim, self._learner.model.noise_dim
+        return draw_batch(self._settings, step, self._seen, rows, latent_dim, noise_dim, self._device, self._world)
+
+    def _report(self, run: Run, report: Report, step: int) -> None:
+        """Say where the training is after `step`. Raises: Diverged."""
+        images, losses = self._learner.images, self._read(step)
+        self._unread.clear()
+        rate = (images - self._began) / (time.monotonic() - self._started_s)
+        run.write_stats(images, rate, losses)
+        total = self._length.total(images, self._elapsed_s())
+        report(Progress(min(images, total), total, rate))
+
+    def _averaged(self, last: int) -> Model:
+        """The model that is kept, on the CPU, after step number `last`. Raises: Diverged, if a weight is not finite."""
+        model, settings = self._learner.ema, self._settings
+        calibrate(model, self._seen, settings.seed)
+        if model.encoder:
+            if model.mixture is None:
+                model.set_mixture(fit_mixture(model, self._seen, settings))
+            if self._learner.likelihood.has_variance:
+                model.variance.copy_(pixel_variance(model, self._seen, settings))
+        model = model.to("cpu")
+        if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
+            raise Diverged.with_advice(f"step {last}: {bad[0]} is not finite after it", settings)
+        return model
+
+    def _save(self, run: Run, step: int) -> None:
+        """Write the checkpoint after `step`, unless a loss went bad: nothing good could come after it."""
+        self._read(step)
+        spent_s = torch.tensor(self._elapsed_s(), dtype=torch.float64)
+        run.save(self._learner.state() | {"is_frozen": torch.tensor(self._is_frozen), "spent_s": spent_s})
+        self._world.barrier()  # torchrun ends all processes when one has left
+
+    def _elapsed_s(self) -> float:
+        """Seconds of this training so far, those before it was stopped too; by the clock the same for all processes."""
+        elapsed_s = self._spent_s + time.monotonic() - self._started_s
+        if self._length.seconds is None:
+            return elapsed_s
+        return float(self._world.mean(torch.tensor(elapsed_s, dtype=torch.float64, device=self._device)))
+
+    def _read(self, last: int) -> dict[str, float]:
+        """The losses of step number `last`, the last of those that are unread: means over the processes.
+
+        Raises: Diverged, naming the first step with a loss that is not finite, and each such loss.
+        """
+        values: dict[str, float] = {}
+        for step, losses in enumerate(self._unread, last + 1 - len(self._unread)):
+            means = self._world.mean(torch.stack(list(losses.values()))).tolist()
+            values = dict(zip(losses, means, strict=True))
+            if bad := [name for name, value in values.items() if not math.isfinite(value)]:
+                named = ", ".join(f"{name} is {values[name]}" for name in bad)
+                raise Diverged.with_advice(f"step {step}: {named}", self._settings)
+        return values
