@@ -14,15 +14,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from training import checkpoint
 from training.batch import Batch, draw_batch
 from training.calibration import calibrate
+from training.completion import complete
 from training.data import ImageSet, Rows
 from training.errors import Diverged, RunFolderError, Stopped
 from training.learner import Learner
 from training.length import Length
 from training.model import Model
 from training.parallel import World
-from training.posterior import fit_mixture, pixel_variance
+from training.posterior import fit_mixture
 from training.record import standing
 from training.run import Run
 from training.schedule import Phase
@@ -65,9 +67,8 @@ class Training:
             self._is_frozen, self._spent_s = bool(state["is_frozen"]), float(state["spent_s"])
             self._learner.load(state, self._is_frozen)
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
-            raise RunFolderError(
-                f"{self._settings.out}: the checkpoint is of other networks, or of another version: {str(error)[:300]}"
-            ) from error
+            told = checkpoint.OF_OTHERS.format(folder=self._settings.out, error=str(error)[:300])
+            raise RunFolderError(told) from error
         self._began = self._learner.images
         return self._began
 
@@ -95,12 +96,13 @@ class Training:
             stops = is_stopped() if self._world.size == 1 else is_due and self._world.agree(is_stopped())
             if stops and following is not None:
                 self._save(run, step)
-                raise Stopped(f"stopped after {standing(settings.out, settings)}")
+                where = standing(settings.out, settings)
+                raise Stopped(f"stopped after {where}; to take it as it is: figment export {settings.out}")
             if learner.images % settings.checkpoint_every < settings.batch:
                 self._save(run, step)
             step, now = step + 1, following
 
-        model = self._averaged(step - 1)
+        model = complete(learner.ema, self._seen, settings, step - 1)
         run.finish(learner.images if settings.minutes else settings.images, model)
         return model
 
@@ -125,20 +127,6 @@ class Training:
         run.write_stats(images, rate, losses)
         total = self._length.total(images, self._elapsed_s())
         report(Progress(min(images, total), total, rate))
-
-    def _averaged(self, last: int) -> Model:
-        """The model that is kept, on the CPU, after step number `last`. Raises: Diverged, if a weight is not finite."""
-        model, settings = self._learner.ema, self._settings
-        calibrate(model, self._seen, settings.seed)
-        if model.encoder:
-            if model.mixture is None:
-                model.set_mixture(fit_mixture(model, self._seen, settings))
-            if self._learner.likelihood.has_variance:
-                model.variance.copy_(pixel_variance(model, self._seen, settings))
-        model = model.to("cpu")
-        if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
-            raise Diverged.with_advice(f"step {last}: {bad[0]} is not finite after it", settings)
-        return model
 
     def _save(self, run: Run, step: int) -> None:
         """Write the checkpoint after `step`, unless a loss went bad: nothing good could come after it."""

@@ -68,11 +68,7 @@ class Run:
 
         Raises: RunFolderError, if the images are not those that it began with.
         """
-        began, now = record.read_record(settings.out).data, record.record_of(settings, seen, held_out).data
-        if began != now:
-            raise RunFolderError(
-                f"data: {settings.data} has changed since {settings.out} was begun: {began} then, {now} now"
-            )
+        record.check_data(record.read_record(settings.out), seen, held_out, settings.out)
         return cls(settings, held_out, is_writing)
 
     def forget_after(self, images: int) -> None:

@@ -94,22 +94,26 @@ def learner(settings: TrainSettings, images: ImageSet, device: torch.device, her
     settings = resolved(settings, images)
     torch.set_num_threads(settings.threads)
     here.check(settings.batch)
-    labels = images.label_names if settings.conditional else []
-    is_normalised = ADVERSARIAL[settings.adversarial].is_normalised
-    if is_normalised and here.size > 1:
+    if ADVERSARIAL[settings.adversarial].is_normalised and here.size > 1:
         raise TrainingError(
             f"adversarial: {settings.adversarial} takes batch norms of whole batches; allowed with one process"
         )
+    colour = images.pixels(slice(0, COLOUR_IMAGES)).mean((0, 2, 3))
+    return Learner(settings, model_facts(settings, images), device, here, colour)
+
+
+def model_facts(settings: TrainSettings, images: ImageSet) -> ModelFacts:
+    """What is true of a model that learns from `images`, by settings of which none is auto."""
+    labels = images.label_names if settings.conditional else []
     size, _, channels = images.shape
     architecture: Architecture | MapArchitecture
     if settings.latent == "map":
         architecture = MapArchitecture.of(settings.preset, size, channels, len(labels))
     else:
         width, blocks = PRESETS[settings.preset]
+        is_normalised = ADVERSARIAL[settings.adversarial].is_normalised
         architecture = Architecture(size, channels, settings.latent_dim, width, len(labels), blocks, is_normalised)
-    facts = ModelFacts(settings.family, architecture, labels, 0, settings.likelihood)
-    colour = images.pixels(slice(0, COLOUR_IMAGES)).mean((0, 2, 3))
-    return Learner(settings, facts, device, here, colour)
+    return ModelFacts(settings.family, architecture, labels, 0, settings.likelihood)
 
 
 def _training(settings: TrainSettings, seen: ImageSet, device: str, here: World) -> Training:
