@@ -37,7 +37,7 @@ STARTERS: dict[str, dict[str, Any]] = {
 }
 """Settings by name, the longest training first, so that two processes end at about the same time."""
 
-COMMON = {"data": "digits", "preset": "tiny", "batch": 32, "seed": 0, "device": "cpu"}
+COMMON = {"data": "digits", "preset": "tiny", "batch": 32, "seed": 0, "device": "cpu", "threads": 1}
 
 POLL_S = 0.2
 

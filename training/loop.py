@@ -9,12 +9,14 @@ its number and the weights: a training that was stopped goes on as if it had not
 import math
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import Tensor
 
-from training import checkpoint
+from training import checkpoint, threads
 from training.batch import Batch, draw_batch
 from training.calibration import calibrate
 from training.completion import complete
@@ -27,19 +29,26 @@ from training.parallel import World
 from training.posterior import fit_mixture
 from training.record import standing
 from training.run import Run
-from training.schedule import Phase
+from training.schedule import Phase, PhaseName, phase_name
 
 REPORT_STEPS = 20
-"""Steps between two reports: losses are read back from the device only then."""
+"""Steps between two reports: losses are read back from the device only then, and after each of the first."""
+
+WATCHED_STEPS = 100
+"""First steps of a training after each of which losses are read: most that diverge do so there."""
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands: `images` shown of `total`, at what rate in this process's time."""
+    """Where a run stands: `images` shown of `total`, at what rate in this process's time.
+
+    threads: of the CPU, that the steps were found quickest by; None where nobody looked.
+    """
 
     images: int
     total: int
     images_per_s: float = 0.0
+    threads: int | None = None
 
 
 Report = Callable[[Progress], None]
@@ -57,6 +66,8 @@ class Training:
         self._length = Length(learner.settings)
         self._is_frozen = False
         self._unread: list[dict[str, Tensor]] = []
+        self._losses: dict[str, float] = {}
+        self._phase: PhaseName | None = None
         self._spent_s = 0.0
         self._started_s = time.monotonic()
         self._began = 0
@@ -79,9 +90,12 @@ class Training:
         self._started_s = time.monotonic()
         step = self._began // settings.batch
         now = self._length.phase(step, self._elapsed_s())
+        self._go_on(run)
         while now is not None:
-            self._enter(now)
+            self._enter(now, step, run)
             self._unread.append(learner.learn(self._draw(step, next(batches)), now))
+            if step < WATCHED_STEPS:
+                self._read(step)
             following = self._length.phase(step + 1, self._elapsed_s())
 
             # Report: read the losses back, stop if one went bad, draw a sample grid when one is due. No phase ends unread.
@@ -106,13 +120,34 @@ class Training:
         run.finish(learner.images if settings.minutes else settings.images, model)
         return model
 
-    def _enter(self, now: Phase) -> None:
-        """Before the first step of the second of two phases: E and the prior become final."""
-        model = self._learner.ema
+    def _go_on(self, run: Run) -> None:
+        """Before the first step of a training that is continued: as many threads as by the step before."""
+        phase = phase_name(self._is_frozen or not self._learner.model.encoder)
+        if self._began and phase in run.threads:
+            self._phase = phase
+            torch.set_num_threads(run.threads[phase])
+
+    def _enter(self, now: Phase, step: int, run: Run) -> None:
+        """Before the first step of a phase: E and the prior become final in the second of two, threads are counted."""
+        model, phase = self._learner.ema, phase_name(now.is_adversarial)
         if now.is_adversarial and not self._is_frozen and model.encoder:
             calibrate(model, self._seen, self._settings.seed)
             self._learner.freeze_encoder(fit_mixture(model, self._seen, self._settings))
             self._is_frozen = True
+        if self._settings.threads == "auto" and phase != self._phase:
+            self._phase = phase
+            if phase not in run.threads:
+                run.keep_threads(phase, self._quickest(now, step))
+            torch.set_num_threads(run.threads[phase])
+
+    def _quickest(self, now: Phase, step: int) -> int:
+        """The number of threads by which the steps from `step` on take least time: copies of the networks take some."""
+        among = threads.numbers(self._length, now.is_adversarial, self._device, self._world)
+        if len(among) == 1:
+            return among[0]
+        learner, steps = deepcopy(self._learner), count(step)
+        batches = self._seen.batches(self._settings.batch, self._settings.seed, start=learner.images)
+        return threads.quickest(lambda: learner.learn(self._draw(next(steps), next(batches)), now), among)
 
     def _draw(self, step: int, rows: Rows) -> Batch:
         """What a step is given; rows: those of its batch."""
@@ -122,11 +157,11 @@ class Training:
     def _report(self, run: Run, report: Report, step: int) -> None:
         """Say where the training is after `step`. Raises: Diverged."""
         images, losses = self._learner.images, self._read(step)
-        self._unread.clear()
         rate = (images - self._began) / (time.monotonic() - self._started_s)
         run.write_stats(images, rate, losses)
         total = self._length.total(images, self._elapsed_s())
-        report(Progress(min(images, total), total, rate))
+        of_phase = run.threads.get(self._phase) if self._phase else None
+        report(Progress(min(images, total), total, rate, of_phase))
 
     def _save(self, run: Run, step: int) -> None:
         """Write the checkpoint after `step`, unless a loss went bad: nothing good could come after it."""
@@ -143,15 +178,14 @@ class Training:
         return float(self._world.mean(torch.tensor(elapsed_s, dtype=torch.float64, device=self._device)))
 
     def _read(self, last: int) -> dict[str, float]:
-        """The losses of step number `last`, the last of those that are unread: means over the processes.
+        """The losses of step number `last`, where all those that are unread end: means over the processes.
 
         Raises: Diverged, naming the first step with a loss that is not finite, and each such loss.
         """
-        values: dict[str, float] = {}
         for step, losses in enumerate(self._unread, last + 1 - len(self._unread)):
             means = self._world.mean(torch.stack(list(losses.values()))).tolist()
-            values = dict(zip(losses, means, strict=True))
-            if bad := [name for name, value in values.items() if not math.isfinite(value)]:
-                named = ", ".join(f"{name} is {values[name]}" for name in bad)
-                raise Diverged.with_advice(f"step {step}: {named}", self._settings)
-        return values
+            self._losses = dict(zip(losses, means, strict=True))
+            if bad := [f"{name} is {value}" for name, value in self._losses.items() if not math.isfinite(value)]:
+                raise Diverged.with_advice(f"step {step}: {', '.join(bad)}", self._settings)
+        self._unread.clear()
+        return self._losses

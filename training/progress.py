@@ -50,7 +50,11 @@ def told(what: str, total: int) -> Iterator[Callable[["loop.Progress"], None]]:
         return
     with progress_lines() as progress:
         task = progress.add_task(what, total=total)
-        yield lambda now: progress.update(task, completed=now.images, total=now.total)
+
+        def show(now: "loop.Progress") -> None:
+            progress.update(task, completed=now.images, total=now.total, description=what + _threads(now))
+
+        yield show
 
 
 def counted(what: str, pictures: Iterable[_Item]) -> Iterator[_Item]:
@@ -79,5 +83,9 @@ class _Log:
             left_s = (now.total - now.images) / max(now.images_per_s, 1e-9)
             _say(
                 f"{self._what}: {now.images} of {now.total} images, {now.images_per_s:.0f}/s, "
-                f"{left_s / 60:.1f} minutes left"
+                f"{left_s / 60:.1f} minutes left{_threads(now)}"
             )
+
+
+def _threads(now: "loop.Progress") -> str:
+    return f", {now.threads} CPU thread{'s' if now.threads > 1 else ''}" if now.threads else ""

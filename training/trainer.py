@@ -92,7 +92,7 @@ def load_images(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
 def learner(settings: TrainSettings, images: ImageSet, device: torch.device, here: World = ALONE) -> Learner:
     """New networks for `images`. Raises: TrainingError."""
     settings = resolved(settings, images)
-    torch.set_num_threads(settings.threads)
+    torch.set_num_threads(1 if settings.threads == "auto" else settings.threads)
     here.check(settings.batch)
     if ADVERSARIAL[settings.adversarial].is_normalised and here.size > 1:
         raise TrainingError(
