@@ -116,7 +116,7 @@ def so_far(settings: TrainSettings, images: int, spent_s: float) -> str:
     """How far a training is after so many images and seconds."""
     if settings.minutes is not None:
         return f"{spent_s / 60:.1f} of {settings.minutes:g} minutes, {images:,} images"
-    return f"{images:,} of {settings.images:,} images"
+    return f"{min(images, settings.images):,} of {settings.images:,} images"
 
 
 def images_shown(folder: Path, settings: TrainSettings) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from export.bundle import read_manifest
+from export.command import Export
 from export.entry import read_entry
 from export.evaluation import EvaluationSettings, evaluate
 from export.publish import publish
 from export.source import from_run
+from figment.cli.command import main
 from tests.fakes.colours import colour_folder
 from training import checkpoint
 from training.errors import RunFolderError, Stopped
@@ -90,15 +94,19 @@ def test_maps_of_a_checkpoint_are_calibrated(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("steps", [1, 6, 9])
-def test_a_stopped_run_is_exported_with_how_far_it_is_and_goes_on_as_it_would(steps: int, tmp_path: Path) -> None:
+def test_a_stopped_run_is_exported_with_how_far_it_is_and_goes_on_as_it_would(
+    steps: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Stopped in its first step, before its prior is fitted, and after."""
     run = _stopped(tmp_path / "run", steps, family="hybrid")
     before = {path.name: path.read_bytes() for path in run.iterdir()}
-    source = from_run(run)
-    told = f"{run} is unfinished: {16 * steps} of {IMAGES} images; to continue: figment resume {run}"
-    assert source.note == told
-    assert source.facts.provenance.images == 16 * steps
-    assert publish(source, tmp_path / "models", "digits").manifest.graphs.keys() >= {"generator.onnx", "prior.onnx"}
+    models = tmp_path / "models"
+    assert main(["export", str(run), f"--models={models}"], lambda verb: SimpleNamespace(load=lambda: Export)) == 0
+    told = f"{run} is unfinished: {16 * steps} of {IMAGES} images; to continue: figment resume {run}\n"
+    assert capsys.readouterr().out.startswith(told)
+    manifest = read_manifest(models / "run" / "1")
+    assert manifest.provenance.images == 16 * steps
+    assert manifest.graphs.keys() >= {"generator.onnx", "prior.onnx", "encoder.onnx"}
     assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
     resume(run)

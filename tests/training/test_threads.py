@@ -138,7 +138,7 @@ def _left(run: Path) -> list[str]:
 KINDS: dict[str, dict[str, Any]] = {
     "hybrid": {},
     "gan": {"family": "gan", "conditional": True, "diffaugment": True},
-    "maps": {"adversarial": "features", "size": 16, "latent_dim": 20, "images": 96},
+    "maps": {"adversarial": "features", "size": 16, "latent_dim": 20, "images": 32},
 }
 
 
@@ -159,16 +159,15 @@ def test_looking_leaves_weights_and_random_numbers_as_they_were(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("steps", [3, 7, 9])
+@pytest.mark.parametrize("steps", [3, 7])
 def test_a_run_that_is_continued_keeps_its_numbers(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Stopped in the first phase, after its last step, and in the second phase, which begins at step 7."""
+    """Stopped in the first phase, and after its last step, where what comes between the phases is computed when it goes on."""
     found, seen, asked = [2, 1], list[tuple[int, int | None]](), iter(range(1, 100))
     _finds(found, monkeypatch)
     run, tell = tmp_path / "run", lambda now: seen.append((torch.get_num_threads(), now.threads))
     with pytest.raises(Stopped):
         train(_settings(run), tell, lambda: next(asked) == steps)
-    by_then = {"likelihood": 2} if steps <= 7 else {"likelihood": 2, "adversarial": 1}
-    assert read_record(run).threads == by_then
+    assert read_record(run).threads == {"likelihood": 2}
     resume(run, tell)
     assert found == []
     assert seen == [(2, 2), (1, 1)]
