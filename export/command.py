@@ -66,7 +66,7 @@ class _PublishOptions(BaseSettings):
 
 
 class Export(_PublishOptions):
-    """Turn a finished run into verified ONNX and publish it as the next version of a model."""
+    """Turn a run into verified ONNX and publish it as the next version of a model."""
 
     run: CliPositionalArg[Path] = Field(description="run folder that figment train wrote")
     name: str | None = Field(None, description="name of the model; by default the run folder's")
@@ -74,9 +74,15 @@ class Export(_PublishOptions):
 
     def cli_cmd(self) -> None:
         """Export, and say where the bundle is."""
-        name = self.name or self.run.resolve().name
+
+        def make() -> Source:
+            source = from_run(self.run, self.data)
+            if source.note:
+                print(source.note)
+            return source
+
         with _ended_by_signals():
-            _print_summary(make_and_publish(lambda: from_run(self.run, self.data), self.models, name, self.plan))
+            _print_summary(make_and_publish(make, self.models, self.name or self.run.resolve().name, self.plan))
 
 
 class Import(_PublishOptions):

@@ -16,7 +16,7 @@ from export.errors import ExportError
 from export.evaluated_models import ServedModel, TrainedModel
 from export.measure import images_per_s
 from figment.v1.manifest_pb2 import Manifest
-from training.record import read_run
+from training.outcome import read_run
 from training.settings import TrainSettings
 
 
@@ -29,6 +29,8 @@ class Entry:
     data_sha256   of the images that it was trained on and those held out; "" where nothing is known of them
     speed         in words
     manifest      of a bundle
+    length        of its training so far, in words; "" where the settings tell
+    note          what a person should know of it; "" where there is nothing to tell
     """
 
     path: Path
@@ -38,25 +40,36 @@ class Entry:
     data_sha256: str
     speed: str = "not measured"
     manifest: Manifest | None = None
+    length: str = ""
+    note: str = ""
 
     @property
     def stability(self) -> str:
         """What is known of the training: a loss that is not finite would have ended it."""
         if self.settings is None:
             return "unknown"
-        length = f"{self.settings.images:,} images"
-        return f"finite over {length if self.settings.minutes is None else f'{self.settings.minutes:g} minutes'}"
+        whole = f"{self.settings.images:,} images"
+        if self.settings.minutes is not None:
+            whole = f"{self.settings.minutes:g} minutes"
+        return f"finite over {self.length or whole}"
 
 
 def read_entry(path: Path) -> Entry:
-    """A finished run, a version of a model, or of a model's folder the highest version.
+    """A run, finished or not, a version of a model, or of a model's folder the highest version.
 
     Raises: ExportError, RunFolderError.
     """
     if (path / "run.json").is_file():
-        model, record = read_run(path)
-        trained = TrainedModel(model, path.resolve().name)
-        return Entry(path, trained, model.architecture.size, record.settings, record.data.sha256)
+        run = read_run(path)
+        return Entry(
+            path,
+            TrainedModel(run.model, path.resolve().name),
+            run.model.architecture.size,
+            run.record.settings,
+            run.record.data.sha256,
+            length=run.so_far,
+            note=run.note,
+        )
     if published := versions(path):
         path = path / str(published[-1])
     if not (path / "manifest.json").is_file():
@@ -71,6 +84,7 @@ def read_entry(path: Path) -> Entry:
         manifest.provenance.data_sha256,
         f"{rate:.0f} images/s a core" if rate else "not measured; figment bench model --write",
         manifest,
+        f"{manifest.provenance.images:,} images",
     )
 
 

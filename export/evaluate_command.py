@@ -24,7 +24,7 @@ class _Evaluation(EvaluationSettings, BaseSettings):
 
 
 class Evaluate(_Evaluation):
-    """Measure the images of a finished run, or of a bundle as it is served."""
+    """Measure the images of a run, or of a bundle as it is served."""
 
     model: CliPositionalArg[Path] = Field(
         description="run folder, or a model's folder or version, such as models/digits-vae/1"
@@ -35,7 +35,7 @@ class Evaluate(_Evaluation):
 
     def cli_cmd(self) -> None:
         """Evaluate, and say where the report is."""
-        card, page = evaluate(self.model, self.out, self)
+        card, page = evaluate(self.model, self.out, self, print)
         _print([card], page)
 
 
@@ -49,7 +49,7 @@ class Compare(_Evaluation):
 
     def cli_cmd(self) -> None:
         """Evaluate, and say where the report is."""
-        cards, page = compare(self.models, self.out, self)
+        cards, page = compare(self.models, self.out, self, print)
         _print(cards, page)
 
 

@@ -6,7 +6,7 @@ The images are those of the (first) model's training, split as they were for it,
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,13 +60,16 @@ class ReferenceImages:
         return "not in its training" if is_own else "other data or another split: some may be of its training"
 
 
-def evaluate(path: Path, out: Path | None, settings: EvaluationSettings) -> tuple[Scorecard, Path]:
+def evaluate(
+    path: Path, out: Path | None, settings: EvaluationSettings, tell: Callable[[str], None] = lambda note: None
+) -> tuple[Scorecard, Path]:
     """Evaluate what is at `path`, and write quality.json and report.html; into a bundle's manifest too.
 
-    out: by default the run folder, or for a bundle report-<model>. Returns the figures and the report.
+    out: by default the run folder, or for a bundle report-<model>. tell: of an unfinished run. Returns the figures and the
+    report.
     Raises: ExportError, RunFolderError.
     """
-    entry = read_entry(path)
+    entry = _read(path, tell)
     manifest = entry.manifest
     default = Path(f"report-{manifest.name}") if manifest else path
     cards, evaluator, page = _report([entry], out or default, settings)
@@ -78,9 +81,11 @@ def evaluate(path: Path, out: Path | None, settings: EvaluationSettings) -> tupl
     return cards[0], page
 
 
-def compare(paths: Sequence[Path], out: Path, settings: EvaluationSettings) -> tuple[list[Scorecard], Path]:
+def compare(
+    paths: Sequence[Path], out: Path, settings: EvaluationSettings, tell: Callable[[str], None] = lambda note: None
+) -> tuple[list[Scorecard], Path]:
     """Evaluate several by the images of the first, side by side. Raises: ExportError, RunFolderError."""
-    entries = [read_entry(path) for path in paths]
+    entries = [_read(path, tell) for path in paths]
     places = Counter(entry.path.resolve() for entry in entries)
     if repeated := [str(place) for place, count in places.items() if count > 1]:
         raise ExportError(f"models: {', '.join(repeated)} is given more than once")
@@ -90,6 +95,13 @@ def compare(paths: Sequence[Path], out: Path, settings: EvaluationSettings) -> t
             entry.model.name = str(entry.path)
     cards, _, page = _report(entries, out, settings)
     return cards, page
+
+
+def _read(path: Path, tell: Callable[[str], None]) -> Entry:
+    entry = read_entry(path)
+    if entry.note:
+        tell(entry.note)
+    return entry
 
 
 def _report(

@@ -23,7 +23,7 @@ from training.architecture import MapArchitecture
 from training.data import ImageSet
 from training.errors import DataError
 from training.model import Model
-from training.record import Record, images_shown, read_run
+from training.outcome import Outcome, read_run
 from training.settings import TrainSettings
 from training.trainer import load_images
 
@@ -68,11 +68,14 @@ class Source:
 
 
 def from_run(run: Path, data: str | None = None) -> Source:
-    """The model of the finished run `run`; `data` takes the place of what it was trained on, where that has moved.
+    """The model of `run`, of an unfinished one that of its last checkpoint.
+
+    data: real images to judge by, in place of what it was trained on.
 
     Raises: ExportError, RunFolderError.
     """
-    model, record = read_run(run)
+    outcome = read_run(run)
+    model = outcome.model
     by_name = {role.name: role for role in roles(model)}
     graphs: dict[str, onnx.ModelProto] = {}
     for name in ("prior", "decoder", "generator", "encoder"):
@@ -81,10 +84,11 @@ def from_run(run: Path, data: str | None = None) -> Source:
         elif name in by_name:
             graphs[name] = _exact(by_name[name], model)
     return Source(
-        facts=_facts(model, run, record),
+        facts=_facts(outcome),
         graphs=graphs,
         networks=lambda name, inputs: by_name[name](inputs),
-        data=lambda: _data(record.settings, data),
+        data=lambda: _data(outcome.record.settings, data),
+        note=outcome.note,
     )
 
 
@@ -108,7 +112,8 @@ def _data(settings: TrainSettings, data: str | None) -> Data:
         raise ExportError(f"{NO_DATA}: {error}") from error
 
 
-def _facts(model: Model, run: Path, record: Record) -> Manifest:
+def _facts(outcome: Outcome) -> Manifest:
+    model, record = outcome.model, outcome.record
     facts = Manifest(
         family=model.family,
         height=model.architecture.size,
@@ -124,11 +129,11 @@ def _facts(model: Model, run: Path, record: Record) -> Manifest:
     settings = record.settings
     if settings.value_range is not None:
         facts.value_range.low, facts.value_range.high = settings.value_range
-    facts.provenance.run = run.resolve().name
+    facts.provenance.run = outcome.folder.resolve().name
     facts.provenance.data = settings.data
     facts.provenance.data_sha256 = record.data.sha256
     facts.provenance.seed = settings.seed
-    facts.provenance.images = images_shown(run, settings)
+    facts.provenance.images = outcome.images
     facts.provenance.settings = settings.model_dump_json()
     facts.provenance.notices.extend(record.notices)
     facts.provenance.versions.update(record.versions)

@@ -42,7 +42,7 @@ STARTERS: dict[str, dict[str, Any]] = {
 READY = Path(__file__).parent / "ready"
 """A folder of models as they are served; how each was trained stands in its README. An hour is no first minute."""
 
-COMMON = {"data": "digits", "preset": "tiny", "batch": 32, "seed": 0, "device": "cpu"}
+COMMON = {"data": "digits", "preset": "tiny", "batch": 32, "seed": 0, "device": "cpu", "threads": 1}
 
 POLL_S = 0.2
 

@@ -35,7 +35,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     def make(folder: Path) -> None:
         for name, settings in MODELS.items():
-            common = {"data": "digits", "out": folder / name, "latent_dim": 16, "batch": 32}
+            common = {"data": "digits", "out": folder / name, "latent_dim": 16, "batch": 32, "threads": 1}
             train(TrainSettings.model_validate({**common, **settings}))
 
     return made_once(tmp_path_factory, "runs", make)

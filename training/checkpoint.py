@@ -15,6 +15,8 @@ from training.errors import RunFolderError
 
 FILE = "checkpoint.safetensors"
 
+OF_OTHERS = "{folder}: the checkpoint is of other networks, or of another version: {error}"
+
 
 def save(state: Mapping[str, Tensor], folder: Path) -> None:
     """Write `state` into `folder`; whoever is cut off while writing leaves the last one as it was."""
@@ -54,15 +56,15 @@ def put_back(
     Raises: KeyError, RuntimeError, if they are of other shapes.
     """
     for name, module in modules.items():
-        module.load_state_dict(_part(state, name))
+        module.load_state_dict(part(state, name))
     for name, optimiser in optimisers.items():
         for row, weight in enumerate(optimiser.param_groups[0]["params"]):
-            if moments := _part(state, f"{name}/{row}"):
+            if moments := part(state, f"{name}/{row}"):
                 # In the weight's order of memory, which fused Adam takes for granted.
                 likes = {key: torch.zeros_like(weight).copy_(moments[key]) for key in ("exp_avg", "exp_avg_sq")}
                 optimiser.state[weight] = {"step": moments["step"].to(weight.device), **likes}
 
 
-def _part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+def part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
     """What `state` has below `name`."""
     return {key.removeprefix(f"{name}/"): value for key, value in state.items() if key.startswith(f"{name}/")}

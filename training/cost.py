@@ -6,12 +6,15 @@ A person is told, nobody else: the figures are of one machine and of a few steps
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from training import threads
 from training.batch import draw_batch
 from training.data import ImageSet
 from training.defaults import resolved
@@ -20,7 +23,7 @@ from training.learner import Learner
 from training.length import Length
 from training.model import Model
 from training.parallel import ALONE
-from training.schedule import Phase
+from training.schedule import Phase, phase_name
 from training.settings import TrainSettings
 from training.trainer import learner, load_images, torch_device
 
@@ -68,13 +71,21 @@ def estimate(settings: TrainSettings) -> str:
         lines.append(f"{name}: {network.parameters:,} parameters, {network.mflop:.2f} MFLOP an image")
 
     length, steps, total_s = Length(settings), 0, 0.0
-    for name, is_adversarial in (("likelihood", False), ("adversarial", True)):
+    for is_adversarial in (False, True):
         if length.share(is_adversarial):
-            step_s = _step_s(settings, seen, learning, is_adversarial, device)
+            step = _step(settings, seen, learning, is_adversarial, device)
+            by = ""
+            if settings.threads == "auto":
+                among = threads.numbers(length, is_adversarial, device, ALONE)
+                number = threads.quickest(step, among) if len(among) > 1 else 1
+                torch.set_num_threads(number)
+                by = f" by {number} thread{'s' if number > 1 else ''}"
+            step_s = _step_s(step, device)
             phase_steps = length.steps(is_adversarial, step_s)
             steps, total_s = steps + phase_steps, total_s + phase_steps * step_s
             rate = settings.batch / step_s
-            lines.append(f"{name} phase: {phase_steps:,} steps of {settings.batch} images, {rate:.0f} images/s")
+            name = phase_name(is_adversarial)
+            lines.append(f"{name} phase: {phase_steps:,} steps of {settings.batch} images, {rate:.0f} images/s{by}")
     images = settings.images if settings.minutes is None else steps * settings.batch
     lines.append(f"{images:,} images on {device}: about {total_s / 60:.1f} minutes; nothing was written")
     return "\n".join(lines)
@@ -87,21 +98,26 @@ def _network(network: nn.Module, *inputs: torch.Tensor | None) -> Network:
     return Network(sum(weight.numel() for weight in network.parameters()), counter.get_total_flops() / 1e6)
 
 
-def _step_s(
+def _step(
     settings: TrainSettings, images: ImageSet, learning: Learner, is_adversarial: bool, device: torch.device
-) -> float:
-    """Seconds of a step, once the first few are past."""
+) -> Callable[[], object]:
+    """Takes a step of a phase, another one whenever it is called."""
     if is_adversarial and learning.model.encoder:
         learning.freeze_encoder(None)
-    batches = images.batches(settings.batch, settings.seed)
-    for step in range(WARM_STEPS + STEPS):
-        if step == WARM_STEPS:
+    batches, steps, model = images.batches(settings.batch, settings.seed), count(), learning.model
+    return lambda: learning.learn(
+        draw_batch(settings, next(steps), images, next(batches), model.latent_dim, model.noise_dim, device, ALONE),
+        Phase(is_adversarial, 0.0),
+    )
+
+
+def _step_s(step: Callable[[], object], device: torch.device) -> float:
+    """Seconds of a step, once the first few are past."""
+    for number in range(WARM_STEPS + STEPS):
+        if number == WARM_STEPS:
             _wait(device)
             started_s = time.monotonic()
-        batch = draw_batch(
-            settings, step, images, next(batches), learning.model.latent_dim, learning.model.noise_dim, device, ALONE
-        )
-        learning.learn(batch, Phase(is_adversarial, 0.0))
+        step()
     _wait(device)
     return (time.monotonic() - started_s) / STEPS
 

@@ -146,10 +146,8 @@ class Learner:
         Raises: KeyError, RuntimeError, if the state is of other networks.
         """
         if is_frozen and self.model.encoder:
-            means = [
-                value for name, value in state.items() if name.startswith("model/prior.") and name.endswith(".means")
-            ]
-            self.freeze_encoder(_placed(self.model.empty_mixture(len(means[0])), self._device) if means else None)
+            mixture = self.model.mixture_like(checkpoint.part(state, "model"))
+            self.freeze_encoder(mixture and _placed(mixture, self._device))
         self.images = int(state["images"])
         checkpoint.put_back(state, self._modules(), self._optimisers())
 

@@ -5,6 +5,7 @@ Knows how its parts fit together, nothing of how they were trained or will be se
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -104,6 +105,11 @@ class Model(nn.Module):
         if isinstance(self.prior, CodePrior) and self.label_names:
             return LabelledMixturePrior(self.code_dim, components, len(self.label_names))
         return MixturePrior(self.code_dim, components)
+
+    def mixture_like(self, weights: Mapping[str, Tensor]) -> Mixture | None:
+        """One to be filled, as large as that of another model like this one, by its weights; None where it has none."""
+        means = [each for name, each in weights.items() if name.startswith("prior.") and name.endswith(".means")]
+        return self.empty_mixture(len(means[0])) if means else None
 
     @property
     def latent_dim(self) -> int:

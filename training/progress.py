@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 if TYPE_CHECKING:
-    from training import trainer
+    from training import loop
 
 LINE_S = 30.0
 """Seconds between two lines of a log."""
@@ -43,14 +43,18 @@ def progress_lines() -> Iterator[Progress]:
 
 
 @contextmanager
-def told(what: str, total: int) -> Iterator[Callable[["trainer.Progress"], None]]:
+def told(what: str, total: int) -> Iterator[Callable[["loop.Progress"], None]]:
     """What a training reports to while the block runs: a bar on a terminal, else a line every LINE_S."""
     if not sys.stderr.isatty():
         yield _Log(what)
         return
     with progress_lines() as progress:
         task = progress.add_task(what, total=total)
-        yield lambda now: progress.update(task, completed=now.images, total=now.total)
+
+        def show(now: "loop.Progress") -> None:
+            progress.update(task, completed=now.images, total=now.total, description=what + _threads(now))
+
+        yield show
 
 
 def counted(what: str, pictures: Iterable[_Item]) -> Iterator[_Item]:
@@ -73,11 +77,15 @@ class _Log:
         self._what = what
         self._next_s = time.monotonic() + LINE_S
 
-    def __call__(self, now: "trainer.Progress") -> None:
+    def __call__(self, now: "loop.Progress") -> None:
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + LINE_S
             left_s = (now.total - now.images) / max(now.images_per_s, 1e-9)
             _say(
                 f"{self._what}: {now.images} of {now.total} images, {now.images_per_s:.0f}/s, "
-                f"{left_s / 60:.1f} minutes left"
+                f"{left_s / 60:.1f} minutes left{_threads(now)}"
             )
+
+
+def _threads(now: "loop.Progress") -> str:
+    return f", {now.threads} CPU thread{'s' if now.threads > 1 else ''}" if now.threads else ""

@@ -1,7 +1,7 @@
 """run.json, how a run was begun, and what a folder is that should hold a run.
 
     settings, images -> Record -> run.json -> Record
-    run folder -> Record, Model, or why there is none
+    run folder -> Record, or why there is none
 
 Whoever wants to know anything of a run asks here: there is one reader, and what it cannot read it says in words.
 """
@@ -19,7 +19,7 @@ from training import checkpoint, openmoji
 from training.data import ImageSet
 from training.defaults import weights_notices
 from training.errors import RunFolderError
-from training.model import Model
+from training.schedule import PhaseName
 from training.settings import TrainSettings
 from training.sources import notices
 
@@ -37,6 +37,7 @@ class DataFacts(BaseModel, frozen=True):
 class Record(BaseModel, frozen=True):
     """What decides a run: its settings, its images and the packages that it was begun with.
 
+    threads: of the CPU, that the run found its steps quickest by, by phase; nothing where the settings tell the number.
     notices: what is to be said wherever the model goes, each in a sentence: whose the images are, or weights that it began with,
     and the license.
     """
@@ -44,6 +45,7 @@ class Record(BaseModel, frozen=True):
     settings: TrainSettings
     data: DataFacts
     versions: dict[str, str]
+    threads: dict[PhaseName, int] = {}
     notices: tuple[str, ...] = ()
 
 
@@ -83,15 +85,13 @@ def read_record(folder: Path) -> Record:
         raise RunFolderError(f"{file} is no record that this version of Figment reads: {_told(error)}") from None
 
 
-def read_run(folder: Path) -> tuple[Model, Record]:
-    """The model of a finished run, and its record.
-
-    Raises: RunFolderError, saying how far an unfinished run is and how it goes on.
-    """
-    record = read_record(folder)
-    if not is_finished(folder):
-        raise RunFolderError(f"{folder} is not a finished run: {standing(folder, record.settings)}")
-    return Model.load(folder), record
+def check_data(begun: Record, seen: ImageSet, held_out: ImageSet, folder: Path) -> None:
+    """Raises: RunFolderError, if the images are not those that the run in `folder` began with."""
+    now = DataFacts(images=len(seen), held_out=len(held_out), sha256=split_sha256(seen, held_out))
+    if begun.data != now:
+        raise RunFolderError(
+            f"data: {begun.settings.data} has changed since {folder} was begun: {begun.data} then, {now} now"
+        )
 
 
 def is_finished(folder: Path) -> bool:
@@ -109,10 +109,14 @@ def standing(folder: Path, settings: TrainSettings) -> str:
             f"it has no {checkpoint.FILE} to continue from, one is written every --checkpoint-every images, here "
             f"{settings.checkpoint_every:,}; it is still being trained, or was cut off: then remove it and train anew"
         )
-    so_far = f"{images:,} of {settings.images:,} images"
+    return f"{so_far(settings, images, spent_s)}; to continue: figment resume {folder}"
+
+
+def so_far(settings: TrainSettings, images: int, spent_s: float) -> str:
+    """How far a training is after so many images and seconds."""
     if settings.minutes is not None:
-        so_far = f"{spent_s / 60:.1f} of {settings.minutes:g} minutes, {images:,} images"
-    return f"{so_far}; to continue: figment resume {folder}"
+        return f"{spent_s / 60:.1f} of {settings.minutes:g} minutes, {images:,} images"
+    return f"{min(images, settings.images):,} of {settings.images:,} images"
 
 
 def images_shown(folder: Path, settings: TrainSettings) -> int:

@@ -28,6 +28,7 @@ from training import checkpoint, record
 from training.data import ImageSet, pixels_to_bytes
 from training.errors import RunFolderError, TrainingError
 from training.model import Model
+from training.schedule import PhaseName
 from training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class Run:
         self._held_out = held_out
         self._is_writing = is_writing
         self._grids = 0
+        self.threads: dict[PhaseName, int] = {}
+        """As in the record: how many the run found its steps quickest by, by phase."""
         self._board = _board(self.folder / "tensorboard") if settings.tensorboard and is_writing else None
 
     @classmethod
@@ -68,12 +71,11 @@ class Run:
 
         Raises: RunFolderError, if the images are not those that it began with.
         """
-        began, now = record.read_record(settings.out).data, record.record_of(settings, seen, held_out).data
-        if began != now:
-            raise RunFolderError(
-                f"data: {settings.data} has changed since {settings.out} was begun: {began} then, {now} now"
-            )
-        return cls(settings, held_out, is_writing)
+        begun = record.read_record(settings.out)
+        record.check_data(begun, seen, held_out, settings.out)
+        run = cls(settings, held_out, is_writing)
+        run.threads.update(begun.threads)
+        return run
 
     def forget_after(self, images: int) -> None:
         """Take out what was written after the checkpoint that the run continues from."""
@@ -89,6 +91,14 @@ class Run:
             except (ValueError, KeyError, TypeError) as error:
                 raise RunFolderError(f"{file}: a line is not one that a training wrote: {error}") from None
             _replace(file, "".join(kept))
+
+    def keep_threads(self, phase: PhaseName, number: int) -> None:
+        """Put down by how many threads a phase is computed."""
+        self.threads[phase] = number
+        if self._is_writing:
+            with written(self.folder):
+                begun = record.read_record(self.folder).model_copy(update={"threads": self.threads})
+                _replace(self.folder / record.FILE, begun.model_dump_json(indent=2) + "\n")
 
     def write_stats(self, images: int, images_per_s: float, losses: dict[str, float]) -> None:
         """Append one line to stats.jsonl."""

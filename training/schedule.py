@@ -7,6 +7,7 @@ The first phase is one of the likelihood, in the second G learns from D; some fa
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from training.families import family
 
@@ -15,6 +16,14 @@ KL_WARMUP = 0.1
 
 FINAL_RATE = 0.1
 """Learning rate at the end of a phase, as a part of that at its start."""
+
+
+PhaseName = Literal["likelihood", "adversarial"]
+
+
+def phase_name(is_adversarial: bool) -> PhaseName:
+    """What a phase is called, by what E and G, or D and G, learn from in it."""
+    return "adversarial" if is_adversarial else "likelihood"
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Knows the names of families and presets; what each takes and allows, it asks the
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from figment.imaging import ValueRange, parse_range
 from training.families import FamilyName, family, names_where
@@ -61,6 +61,14 @@ def _grid_every(chosen: dict[str, Any]) -> int:
 
 def _range(text: str) -> str:
     return str(parse_range(text))
+
+
+def _threads(given: object) -> object:
+    if given == "auto":
+        return given
+    if str(given).isdecimal() and int(str(given)) >= 1:
+        return int(str(given))
+    raise ValueError("allowed: auto, or a number from 1")
 
 
 class TrainSettings(BaseModel, frozen=True, extra="forbid"):
@@ -138,7 +146,9 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     cache: Path | None = Field(None, description="folder for decoded images, for sets that do not fit in memory")
 
     seed: int = Field(0, ge=0, lt=2**63, description="decides the split, the weights and every random draw")
-    threads: int = Field(1, ge=1, description="CPU threads of torch; one is fastest for tiny networks")
+    threads: Annotated[int | Literal["auto"], BeforeValidator(_threads)] = Field(
+        "auto", description="CPU threads of torch; auto: one, or as many as there are CPUs if steps are quicker by them"
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N")
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="of the networks' arithmetic: fp32, bf16, or auto: bf16 on a GPU that has it"

@@ -72,7 +72,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 def settings_of(options: argparse.Namespace, name: str, **settings: Any) -> TrainSettings:
     """The settings of the run `name`: what was asked for, and others than that."""
     return TrainSettings.model_validate(
-        {"data": options.data, "out": options.out / name, "device": options.device, **settings}
+        {"data": options.data, "out": options.out / name, "device": options.device, "threads": 1, **settings}
     )
 
 

@@ -97,7 +97,7 @@ def test_an_interrupted_training_leaves_a_checkpoint_and_can_be_resumed(
 
     assert process.returncode == 1
     assert errors.startswith("figment train: stopped after ")
-    assert errors.endswith(f"; to continue: figment resume {run}\n")
+    assert errors.endswith(f"; to continue: figment resume {run}; to take it as it is: figment export {run}\n")
     assert (run / "checkpoint.safetensors").is_file()
     assert not (run / "model.json").exists()
     before = _lines(run)

@@ -13,7 +13,7 @@ from training.architecture import Architecture
 from training.augment import Augmentation
 from training.batch import Batch
 from training.errors import TrainingError
-from training.families import FamilyName
+from training.families import FamilyName, vae
 from training.families.gan import _laid_out
 from training.families.hybrid import ADVERSARIAL_SHARE
 from training.learner import Learner, _is_bf16
@@ -56,6 +56,18 @@ def _batch(channels: int = 1) -> Batch:
 
 def _gradients(network: nn.Module) -> list[Tensor]:
     return [weight.grad for weight in network.parameters() if weight.grad is not None]
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e9])
+def test_a_gradient_that_runs_away_is_cut_and_no_other(factor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vae, "kl_divergence", lambda mean, log: factor * kl_divergence(mean, log))
+    learner = _learner("vae")
+    learner.learn(_batch(), Phase(False, 1.0))
+    norm = torch.stack([each.norm() for each in _gradients(learner.model)]).norm().item()
+    if factor > 1:
+        assert norm == pytest.approx(vae.MAX_GRADIENT, rel=1e-4)
+    else:
+        assert norm < vae.MAX_GRADIENT / 5
 
 
 def _formula(loss: Tensor, network: nn.Module) -> list[Tensor]:

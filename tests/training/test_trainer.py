@@ -252,6 +252,21 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_named_with_its_step(
         Model.load(tmp_path / "run")
 
 
+def test_a_loss_of_the_first_steps_is_read_before_the_next_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def spoilt_after_three(mean: Tensor, log_variance: Tensor) -> Tensor:
+        seen.append(len(seen))
+        return kl_divergence(mean, log_variance) * (math.nan if len(seen) > 3 else 1)
+
+    monkeypatch.setattr(vae, "kl_divergence", spoilt_after_three)
+    with pytest.raises(Diverged, match=r"^step 3: kl is nan"):
+        train(_settings(tmp_path / "run", "vae"))
+    assert seen == [0, 1, 2, 3]
+
+
 def test_a_first_phase_that_ends_between_reports_is_read_before_its_prior_is_fitted(tmp_path: Path) -> None:
     with pytest.raises(Diverged, match=r"step [1-6]: .*reconstruction is (nan|inf)"):
         train(_settings(tmp_path / "run", "hybrid", images=160, learning_rate=1e30))

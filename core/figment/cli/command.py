@@ -54,7 +54,7 @@ VERBS = {
     "resume": Verb("Go on with a training that was stopped.", *_extra("train")),
     "evaluate": Verb("Measure the images of a run or a bundle.", *_extra("export")),
     "compare": Verb("Measure several side by side.", *_extra("export")),
-    "export": Verb("Turn a finished run into a verified bundle.", *_extra("export")),
+    "export": Verb("Turn a run into a verified bundle.", *_extra("export")),
     "import": Verb("Turn a foreign generator or autoencoder into a verified bundle.", *_extra("export")),
     "bench": Verb("Measure how fast a bundle's graphs run here.", *_extra("export")),
     "serve": Verb("Serve bundles over gRPC.", *_extra("serve")),
