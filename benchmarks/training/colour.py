@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--conditional", action="store_true")
     parser.add_argument("--only", nargs="+", choices=RUNS, default=list(RUNS), help="runs to train and to show")
     options = parser.parse_args()
-    common = {"minutes": options.minutes, "mirror": True, "conditional": options.conditional, "threads": 1}
+    common = {"minutes": options.minutes, "mirror": True, "conditional": options.conditional}
     found = outcomes([Job(name, {**common, **RUNS[name]}) for name in options.only], options)
     print("\n".join([*_figures(found), "", *_goals(found)]))
     by = jobs.judge(options.data, options.test)
