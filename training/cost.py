@@ -15,7 +15,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from training.batch import draw_batch
 from training.data import ImageSet
 from training.defaults import resolved
-from training.families import family
 from training.learner import Learner
 from training.length import Length
 from training.model import Model
@@ -61,14 +60,15 @@ def estimate(settings: TrainSettings) -> str:
     lines = [
         f"images: {len(seen)} to learn from, {len(held_out)} held out, {size}x{size}, {'grey' if channels == 1 else 'RGB'}"
     ]
-    judged = f", adversarial: {settings.adversarial}" if family(settings.family).has_discriminator else ""
+    judged = f", adversarial: {settings.adversarial}" if learning.discriminator else ""
     lines.append(f"latent: {settings.latent}{judged}")
     on_cpu = learner(settings, seen, torch.device("cpu"))
     for name, network in networks(on_cpu.model, on_cpu.discriminator).items():
         lines.append(f"{name}: {network.parameters:,} parameters, {network.mflop:.2f} MFLOP an image")
 
     length, steps, total_s = Length(settings), 0, 0.0
-    for name, is_adversarial in (("likelihood", False), ("adversarial", True)):
+    second = "adversarial" if learning.discriminator else "encoder"
+    for name, is_adversarial in (("likelihood", False), (second, True)):
         if length.share(is_adversarial):
             step_s = _step_s(settings, seen, learning, is_adversarial, device)
             phase_steps = length.steps(is_adversarial, step_s)
@@ -91,7 +91,7 @@ def _step_s(
     settings: TrainSettings, images: ImageSet, learning: Learner, is_adversarial: bool, device: torch.device
 ) -> float:
     """Seconds of a step, once the first few are past."""
-    if is_adversarial and learning.model.encoder:
+    if is_adversarial and learning.family.has_encoder:
         learning.freeze_encoder(None)
     batches = images.batches(settings.batch, settings.seed)
     for step in range(WARM_STEPS + STEPS):

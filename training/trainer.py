@@ -9,7 +9,7 @@ its number and the weights: a training that was stopped goes on as if it had not
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from training.calibration import calibrate
 from training.data import ImageSet
 from training.defaults import resolved
 from training.errors import Diverged, RunFolderError, Stopped, TrainingError
+from training.inversion import finished_model, reconstruction_psnr_db
 from training.learner import Learner
 from training.length import Length
 from training.model import Model, ModelFacts
@@ -66,7 +67,7 @@ def train(
             check_free(settings.out)
         seen, held_out = load_images(settings)
         settings = resolved(settings, seen)
-        training = _Training(settings, seen, torch_device(device), here)
+        training = _Training(settings, seen, held_out, torch_device(device), here)
         run = Run.create(settings, seen, held_out, here.is_first)
         return training.finish(run, report, is_stopped)
 
@@ -87,7 +88,7 @@ def resume(
     with world(settings.device) as (here, device):
         seen, held_out = load_images(settings)
         run = Run.reopen(settings, seen, held_out, here.is_first)
-        training = _Training(settings, seen, torch_device(device), here)
+        training = _Training(settings, seen, held_out, torch_device(device), here)
         run.forget_after(training.load(state))
         return training.finish(run, report, is_stopped)
 
@@ -112,10 +113,14 @@ def load_images(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
 
 
 def learner(settings: TrainSettings, images: ImageSet, device: torch.device, here: World = ALONE) -> Learner:
-    """New networks for `images`. Raises: TrainingError."""
+    """New networks for `images`, or a new encoder for finished ones. Raises: TrainingError."""
     settings = resolved(settings, images)
     torch.set_num_threads(settings.threads)
     here.check(settings.batch)
+    if settings.encoder_for:
+        finished = finished_model(settings, images)
+        inverse = replace(finished.facts, inverse_psnr_db=0.0)
+        return Learner(settings, inverse, device, here, generator=finished.generator)
     labels = images.label_names if settings.conditional else []
     is_normalised = ADVERSARIAL[settings.adversarial].is_normalised
     if is_normalised and here.size > 1:
@@ -137,9 +142,12 @@ def learner(settings: TrainSettings, images: ImageSet, device: torch.device, her
 class _Training:
     """One run from the step where it stands to its end."""
 
-    def __init__(self, settings: TrainSettings, seen: ImageSet, device: torch.device, here: World) -> None:
+    def __init__(
+        self, settings: TrainSettings, seen: ImageSet, held_out: ImageSet, device: torch.device, here: World
+    ) -> None:
         self._settings = settings
         self._seen = seen
+        self._held_out = held_out
         self._device = device
         self._world = here
         self._learner = learner(settings, seen, device, here)
@@ -169,7 +177,7 @@ class _Training:
         step = began // settings.batch
         now = self._length.phase(step, self._elapsed_s())
         while now is not None:
-            if now.is_adversarial and not self._is_frozen and learner.model.encoder:
+            if now.is_adversarial and not self._is_frozen and learner.family.has_encoder:
                 calibrate(learner.ema, self._seen, settings.seed)
                 learner.freeze_encoder(fit_mixture(learner.ema, self._seen, settings))
                 self._is_frozen = True
@@ -214,14 +222,16 @@ class _Training:
 
         model = learner.ema
         calibrate(model, self._seen, settings.seed)
-        if model.encoder:
+        if learner.family.has_encoder:
             if model.mixture is None:
                 model.set_mixture(fit_mixture(model, self._seen, settings))
             if learner.likelihood.has_variance:
                 model.variance.copy_(pixel_variance(model, self._seen, settings))
-        model = model.to("cpu")
         if bad := [name for name, value in model.state_dict().items() if not value.isfinite().all()]:
             raise Diverged.with_advice(f"step {step - 1}: {bad[0]} is not finite after it", settings)
+        if model.is_inverted:
+            model.inverse_psnr_db = reconstruction_psnr_db(model, self._held_out)
+        model = model.to("cpu")
         run.finish(learner.images if settings.minutes else settings.images, model)
         return model
 
