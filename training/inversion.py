@@ -5,7 +5,8 @@
 
 Samples alone would teach nothing of pictures that G does not draw, pictures alone would find latents that no sample has. The
 variance that E tells is learned of samples: how far z lies from the mean, for an image like this one.
-Source: domain-guided encoder, Zhu et al. 2020, section 3.1, without a discriminator.
+Source: Zhu et al. 2020, section 3.1: for pictures the domain-guided encoder, without its perceptual loss and discriminator; for
+samples the encoder that it is compared with.
 """
 
 from pathlib import Path
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 PIXEL_WEIGHT = 10.0
 """Of the mean squared error of pixels in [-1, 1], beside nats of an entry of the latent."""
 
-OWN = (
-    *("out", "encoder_for", "images", "minutes", "batch", "learning_rate", "ema_images", "sheet_every"),
-    *("checkpoint_every", "tensorboard", "threads", "device", "precision"),
-)
-"""Settings that an encoder's training has of its own; all others are by default those of the generator's."""
+WATCHED = ("sheet_every", "checkpoint_every", "tensorboard", "threads", "device", "precision")
+"""Settings of what is written while a training runs, and of the machine."""
+
+OWN = ("out", "encoder_for", "images", "minutes", "batch", "learning_rate", "ema_images", *WATCHED)
+"""Settings that an encoder's training has of its own; all others are by default the generator's."""
 
 OF_DATA = ("data", "range", "split", "mirror", "skip_broken", "cache")
 """Of the others those that may be given."""
