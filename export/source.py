@@ -119,8 +119,7 @@ def _facts(model: Model, run: Path, record: Record) -> Manifest:
         latent_dim=model.latent_dim,
         labels=model.label_names,
     )
-    if isinstance(model.prior, CodePrior):
-        assert isinstance(model.architecture, MapArchitecture), "the latents of such a prior are maps"
+    if isinstance(model.prior, CodePrior) and isinstance(model.architecture, MapArchitecture):
         facts.latent_shape.extend(model.architecture.map_shape)
         facts.truncated_dim = model.code_dim
     settings = record.settings

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from training.learner import Learner
 
 PIXEL_WEIGHT = 10.0
-"""Of the mean squared error of pixels in [-1, 1], beside nats of an entry of the latent."""
+"""Of the mean squared error of pixels in [-1, 1], beside nats of an entry of the latent; others are in docs/experiments.md."""
 
 WATCHED = ("sheet_every", "checkpoint_every", "tensorboard", "threads", "device", "precision")
 """Settings of what is written while a training runs, and of the machine."""

@@ -3,6 +3,7 @@
     Batch, Phase -> the family's step -> moving average -> losses
 
 First phase: E and G by the likelihood. Second phase: G and D; if there was a first one, E and the prior are final by then.
+For a finished G, E alone.
 Knows nothing of what a family does in a step, of data sources, files or time.
 """
 
@@ -57,8 +58,8 @@ class Learner:
         colour: Tensor | None = None,
         generator: nn.Module | None = None,
     ) -> None:
-        """What networks begin with: colour, those of maps: (C,) in [-1, 1], the mean of the images; generator, an encoder that
-        is learned for it: it stays as it is.
+        """colour: (C,) in [-1, 1], the mean of the images, which networks of maps begin with. generator: a finished one, for which
+        an encoder is learned; it stays as it is.
         """
         self.settings = settings
         self.world = world

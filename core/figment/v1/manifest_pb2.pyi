@@ -166,9 +166,7 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def inversion(self) -> Global___Inversion:
-        """Told where the encoder was learned for a generator that was finished; absent where both were trained together, or there is no
-        encoder.
-        """
+        """Present where the encoder was learned for a generator that was finished; absent of all others."""
 
     def __init__(
         self,
