@@ -58,14 +58,16 @@ def gans(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def inverse(gans: Path) -> Path:
     """Of "gan", with an encoder that learned for some seconds."""
-    train(_settings(gans / "gan", gans / "inverse", images=9600, batch=64))
+    train(_settings(gans / "gan", gans / "inverse", images=4800, batch=64))
     return gans / "inverse"
 
 
-def test_the_generator_stays_as_it_is(gans: Path, inverse: Path) -> None:
-    before, after = (load_file(run / "weights.safetensors") for run in (gans / "gan", inverse))
-    assert {name for name in after if name not in before} == {name for name in after if name.startswith("encoder.")}
-    assert all(torch.equal(weight, after[name]) for name, weight in before.items())
+def test_the_generator_stays_as_it_is(gans: Path, inverse: Path, tmp_path: Path) -> None:
+    train(_settings(gans / "plain", tmp_path / "plain", images=32))  # has batch norms, whose statistics are no weights
+    for gan, run in ((gans / "gan", inverse), (gans / "plain", tmp_path / "plain")):
+        before, after = (load_file(each / "weights.safetensors") for each in (gan, run))
+        assert {name for name in after if name not in before} == {name for name in after if name.startswith("encoder.")}
+        assert all(torch.equal(weight, after[name]) for name, weight in before.items())
 
 
 @torch.inference_mode()
@@ -88,7 +90,7 @@ def test_held_out_pictures_come_back_as_the_run_tells(inverse: Path) -> None:
     other = np.roll(held_out.images, 1, axis=0)
     assert model.inverse_psnr_db is not None
     assert model.inverse_psnr_db > psnr_db(held_out.images, other) + 1
-    assert sorted(path.name for path in inverse.glob("reconstructions-*.png"))[-1] == "reconstructions-000009600.png"
+    assert sorted(path.name for path in inverse.glob("reconstructions-*.png"))[-1] == "reconstructions-000004800.png"
 
 
 def test_an_inverse_bounds_no_likelihood(inverse: Path) -> None:
@@ -105,14 +107,13 @@ def test_what_was_held_out_of_the_gans_training_is_held_out_of_the_encoders(gans
     assert (after.finished.run, after.finished.images, after.finished.record) == ("gan", 1600, before)
 
 
-@pytest.mark.parametrize("name", ["gan", "labelled", "plain"])
-def test_a_stopped_training_of_an_encoder_goes_on_to_the_last_bit(name: str, gans: Path, tmp_path: Path) -> None:
-    train(_settings(gans / name, tmp_path / "whole"))
-    asked = iter([False] * 6)
+def test_a_stopped_training_of_an_encoder_goes_on_to_the_last_bit(gans: Path, tmp_path: Path) -> None:
+    train(_settings(gans / "plain", tmp_path / "whole", images=160))
+    asked = iter([False] * 4)
     with pytest.raises(Stopped, match="to continue: figment resume"):
-        train(_settings(gans / name, tmp_path / "run"), is_stopped=lambda: next(asked, True))
+        train(_settings(gans / "plain", tmp_path / "run", images=160), is_stopped=lambda: next(asked, True))
     resume(tmp_path / "run")
-    for file in ("weights.safetensors", "model.json", "reconstructions-000000320.png"):
+    for file in ("weights.safetensors", "model.json", "reconstructions-000000160.png"):
         assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
 
 
