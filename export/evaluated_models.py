@@ -54,9 +54,11 @@ class TrainedModel:
         return mean.numpy(), log_variance.numpy()
 
     def bound(self, images: Images, labels: Labels, draws: int, seed: int) -> npt.NDArray[np.float64] | None:
-        """Nats (N,), of pixels in [-1, 1] where the likelihood is Gaussian; None where labels or maps stand in between."""
+        """Nats (N,), of pixels in [-1, 1] where the likelihood is Gaussian; None where labels or maps stand in between, or E is
+        of no likelihood.
+        """
         encoder = self._model.encoder
-        if encoder is None or labels is not None or isinstance(self._model.prior, CodePrior):
+        if encoder is None or self._model.is_inverted or labels is not None or isinstance(self._model.prior, CodePrior):
             return None
         return iwae_bound(encoder, self._model.log_likelihood, self._model.log_prior, to_pixels(images), draws, seed)
 

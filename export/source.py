@@ -18,12 +18,14 @@ from export.errors import ExportError
 from export.graphs import Role, compose, roles, to_onnx, to_proto
 from export.optimise import optimise
 from export.sessions import Arrays
-from figment.v1.manifest_pb2 import Manifest
+from figment.v1.manifest_pb2 import Manifest, Provenance
 from training.architecture import MapArchitecture
+from training.code_prior import CodePrior
 from training.data import ImageSet
 from training.errors import DataError
 from training.model import Model
 from training.outcome import Outcome, read_run
+from training.record import Record
 from training.settings import TrainSettings
 from training.trainer import load_images
 
@@ -123,19 +125,29 @@ def _facts(outcome: Outcome) -> Manifest:
         latent_dim=model.latent_dim,
         labels=model.label_names,
     )
-    if model.encoder and isinstance(model.architecture, MapArchitecture):
+    if isinstance(model.prior, CodePrior) and isinstance(model.architecture, MapArchitecture):
         facts.latent_shape.extend(model.architecture.map_shape)
         facts.truncated_dim = model.code_dim
     settings = record.settings
     if settings.value_range is not None:
         facts.value_range.low, facts.value_range.high = settings.value_range
-    facts.provenance.run = outcome.folder.resolve().name
-    facts.provenance.data = settings.data
-    facts.provenance.data_sha256 = record.data.sha256
-    facts.provenance.seed = settings.seed
-    facts.provenance.images = outcome.images
-    facts.provenance.settings = settings.model_dump_json()
-    facts.provenance.notices.extend(record.notices)
-    facts.provenance.versions.update(record.versions)
+    facts.provenance.CopyFrom(_provenance(outcome.folder.resolve().name, outcome.images, record))
     facts.provenance.versions.update({package: version(package) for package in ("onnx", "onnxscript")})
+    if model.inverse_psnr_db is not None and record.finished:
+        facts.inversion.psnr_db = model.inverse_psnr_db
+        finished = record.finished
+        facts.inversion.generator.CopyFrom(_provenance(finished.run, finished.images, finished.record))
     return facts
+
+
+def _provenance(run: str, images: int, record: Record) -> Provenance:
+    return Provenance(
+        run=run,
+        data=record.settings.data,
+        data_sha256=record.data.sha256,
+        seed=record.settings.seed,
+        images=images,
+        versions=record.versions,
+        settings=record.settings.model_dump_json(),
+        notices=record.notices,
+    )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from training.architecture import MapArchitecture
 from training.code_prior import CodePrior
 from training.data import ImageSet
+from training.map_networks import ImageCodeEncoder
 from training.model import Model
 
 LATENTS = 2_000
@@ -29,6 +30,8 @@ def calibrate(model: Model, images: ImageSet, seed: int) -> None:
     draw = torch.Generator().manual_seed(seed)
     encoders = [each for each in (model.encoder, getattr(model.prior, "encoder", None)) if each is not None]
     decoders = [each for each in (model.generator, getattr(model.prior, "decoder", None)) if each is not None]
+    if model.is_inverted:
+        decoders = []  # final
     for networks in (encoders, decoders):  # decoders see what final encoders give
         norms = [each for network in networks for each in network.modules() if isinstance(each, nn.BatchNorm2d)]
         momenta = [norm.momentum for norm in norms]
@@ -57,11 +60,15 @@ def _inputs(
     label = None if classes is None else classes.to(device)
     if model.encoder is None:
         return noise, label
+    pixels = images.pixels(rows).to(device, memory_format=torch.channels_last)
+    half = len(rows) // 2
+    if isinstance(model.encoder, ImageCodeEncoder):  # which learned by samples too
+        pixels[half:] = model.generate(noise[half:], None if label is None else label[half:])
+        return model.encoder(pixels, label)[0], label
     assert isinstance(model.prior, CodePrior), "of maps"
-    mean, log_variance = model.encoder(images.pixels(rows).to(device, memory_format=torch.channels_last))
+    mean, log_variance = model.encoder(pixels)
     maps = mean + torch.randn(mean.shape, generator=draw).to(device) * (0.5 * log_variance).exp()
     code_mean, code_log_variance = model.prior.encoder(mean)
     of_images = code_mean + noise[:, : model.code_dim] * (0.5 * code_log_variance).exp()
     codes = of_images if model.mixture is None else model.prior.code(noise, label)
-    half = len(rows) // 2
     return torch.cat([maps[:half], model.prior.decoder(codes[half:])]), label

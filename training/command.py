@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, CliPositionalArg
 
 from training.errors import TrainingError
@@ -23,6 +23,19 @@ class Train(BaseSettings, TrainSettings):
     dry_run: bool = Field(
         False, description="only tell the networks' sizes, what a step costs and how long it would take"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _taken_over(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """What is not given is the run's that an encoder is learned for."""
+        if not given.get("encoder_for"):
+            return given
+        from training.inversion import taken_over
+
+        try:
+            return taken_over(Path(given["encoder_for"])) | given
+        except TrainingError as error:
+            raise ValueError(str(error)) from error
 
     def cli_cmd(self) -> None:
         """Train, and say where the run is."""

@@ -18,7 +18,6 @@ from training import threads
 from training.batch import draw_batch
 from training.data import ImageSet
 from training.defaults import resolved
-from training.families import family
 from training.learner import Learner
 from training.length import Length
 from training.model import Model
@@ -64,7 +63,7 @@ def estimate(settings: TrainSettings) -> str:
     lines = [
         f"images: {len(seen)} to learn from, {len(held_out)} held out, {size}x{size}, {'grey' if channels == 1 else 'RGB'}"
     ]
-    judged = f", adversarial: {settings.adversarial}" if family(settings.family).has_discriminator else ""
+    judged = f", adversarial: {settings.adversarial}" if learning.discriminator else ""
     lines.append(f"latent: {settings.latent}{judged}")
     on_cpu = learner(settings, seen, torch.device("cpu"))
     for name, network in networks(on_cpu.model, on_cpu.discriminator).items():
@@ -84,7 +83,7 @@ def estimate(settings: TrainSettings) -> str:
             phase_steps = length.steps(is_adversarial, step_s)
             steps, total_s = steps + phase_steps, total_s + phase_steps * step_s
             rate = settings.batch / step_s
-            name = phase_name(is_adversarial)
+            name = "encoder" if learning.model.is_inverted else phase_name(is_adversarial)
             lines.append(f"{name} phase: {phase_steps:,} steps of {settings.batch} images, {rate:.0f} images/s{by}")
     images = settings.images if settings.minutes is None else steps * settings.batch
     lines.append(f"{images:,} images on {device}: about {total_s / 60:.1f} minutes; nothing was written")
@@ -102,7 +101,7 @@ def _step(
     settings: TrainSettings, images: ImageSet, learning: Learner, is_adversarial: bool, device: torch.device
 ) -> Callable[[], object]:
     """Takes a step of a phase, another one whenever it is called."""
-    if is_adversarial and learning.model.encoder:
+    if is_adversarial and learning.family.has_encoder:
         learning.freeze_encoder(None)
     batches, steps, model = images.batches(settings.batch, settings.seed), count(), learning.model
     return lambda: learning.learn(

@@ -20,6 +20,8 @@ def resolved(settings: TrainSettings, images: ImageSet) -> TrainSettings:
 
     Raises: TrainingError, if settings do not fit together, or D wants weights that are not there.
     """
+    if settings.encoder_for:
+        return settings  # which are those of a finished run
     own = family(settings.family)
     wants_vectors = settings.latent == "vector" or bool(_of_vectors(settings))
     adversarial, latent = settings.adversarial, settings.latent

@@ -38,7 +38,8 @@ class Diverged(TrainingError):
         from training.families import family
 
         advice = [f"a lower --learning-rate, {settings.learning_rate:g} here"]
-        if family(settings.family).has_discriminator and ADVERSARIAL[settings.adversarial].has_penalties:
+        is_judged = family(settings.family).has_discriminator and not settings.encoder_for
+        if is_judged and ADVERSARIAL[settings.adversarial].has_penalties:
             advice.append(f"a higher --gamma, {settings.gamma:g} here")
         if settings.precision == "bf16" or (settings.precision == "auto" and settings.device != "cpu"):
             advice.append("--precision fp32 where it was bf16, as by default on a GPU that has it")

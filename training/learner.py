@@ -3,6 +3,7 @@
     Batch, Phase -> the family's step -> moving average -> losses
 
 First phase: E and G by the likelihood. Second phase: G and D; if there was a first one, E and the prior are final by then.
+For a finished G, E alone.
 Knows nothing of what a family does in a step, of data sources, files or time.
 """
 
@@ -24,6 +25,7 @@ from training.defaults import feature_weights
 from training.errors import TrainingError
 from training.families import family
 from training.feature_discriminator import FeatureDiscriminator
+from training.inversion import inversion_step
 from training.likelihood import LIKELIHOODS, optimal_variance
 from training.map_networks import CodeGenerator, MapDecoder
 from training.model import Model, ModelFacts, ema_into
@@ -54,8 +56,11 @@ class Learner:
         device: torch.device,
         world: World,
         colour: Tensor | None = None,
+        generator: nn.Module | None = None,
     ) -> None:
-        """colour: (C,) in [-1, 1], the mean of the images, which networks of maps begin with."""
+        """colour: (C,) in [-1, 1], the mean of the images, which networks of maps begin with. generator: a finished one, for which
+        an encoder is learned; it stays as it is.
+        """
         self.settings = settings
         self.world = world
         self.family = family(settings.family)
@@ -67,18 +72,16 @@ class Learner:
             self.model = _placed(Model(facts), device)
             if colour is not None and isinstance(self.model.generator, MapDecoder | CodeGenerator):
                 self.model.generator.begin_at(colour.to(device))
-            self.discriminator = (
-                _placed(_discriminator(settings, facts), device) if self.family.has_discriminator else None
-            )
+            if generator:
+                self.model.generator.load_state_dict(generator.state_dict())
+                self.model.generator.requires_grad_(False).eval()
+            has_discriminator = self.family.has_discriminator and not generator
+            self.discriminator = _placed(_discriminator(settings, facts), device) if has_discriminator else None
         self.ema = deepcopy(self.model).eval().requires_grad_(False)
         self.images = 0
         beta1 = LIKELIHOOD_BETA1 if self.model.encoder else settings.beta1
-        self.g_optimiser = self._adam(list(self.model.parameters()), beta1)
-        self.d_optimiser = (
-            self._adam([each for each in self.discriminator.parameters() if each.requires_grad], settings.beta1)
-            if self.discriminator
-            else None
-        )
+        self.g_optimiser = self._adam(_learned(self.model), beta1)
+        self.d_optimiser = self._adam(_learned(self.discriminator), settings.beta1) if self.discriminator else None
         self._autocast = _is_bf16(settings, device)
 
     def freeze_encoder(self, mixture: Mixture | None) -> None:
@@ -100,7 +103,7 @@ class Learner:
         """One step. Returns the losses by name, scalars on the device."""
         for optimiser in filter(None, (self.g_optimiser, self.d_optimiser)):
             optimiser.param_groups[0]["lr"] = self.settings.learning_rate * phase.rate
-        losses = self.family.step(self, batch, phase)
+        losses = (inversion_step if self.model.is_inverted else self.family.step)(self, batch, phase)
         self.images += self.settings.batch
         half_life = min(self.settings.ema_images, max(1.0, self.images / 20))  # Karras et al. 2020, EMA ramp-up
         ema_into(self.ema, self.model, decay=0.5 ** (self.settings.batch / half_life))
@@ -172,6 +175,10 @@ def _discriminator(settings: TrainSettings, facts: ModelFacts) -> Discriminator 
         return FeatureDiscriminator(seeing, shape.size, shape.channels, shape.labels)
     except ValueError as error:
         raise TrainingError(str(error)) from error
+
+
+def _learned(module: nn.Module) -> list[nn.Parameter]:
+    return [each for each in module.parameters() if each.requires_grad]
 
 
 def _placed(module: Placed, device: torch.device) -> Placed:

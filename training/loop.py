@@ -57,10 +57,11 @@ Report = Callable[[Progress], None]
 class Training:
     """One run from the step where it stands to its end."""
 
-    def __init__(self, learner: Learner, seen: ImageSet, device: torch.device, here: World) -> None:
+    def __init__(self, learner: Learner, seen: ImageSet, held_out: ImageSet, device: torch.device, here: World) -> None:
         self._learner = learner
         self._settings = learner.settings
         self._seen = seen
+        self._held_out = held_out
         self._device = device
         self._world = here
         self._length = Length(learner.settings)
@@ -116,13 +117,13 @@ class Training:
                 self._save(run, step)
             step, now = step + 1, following
 
-        model = complete(learner.ema, self._seen, settings, step - 1)
+        model = complete(learner.ema, self._seen, self._held_out, settings, step - 1)
         run.finish(learner.images if settings.minutes else settings.images, model)
         return model
 
     def _go_on(self, run: Run) -> None:
         """Before the first step of a training that is continued: as many threads as by the step before."""
-        phase = phase_name(self._is_frozen or not self._learner.model.encoder)
+        phase = phase_name(self._is_frozen or not self._learner.family.has_encoder)
         if self._began and phase in run.threads:
             self._phase = phase
             torch.set_num_threads(run.threads[phase])
@@ -130,7 +131,7 @@ class Training:
     def _enter(self, now: Phase, step: int, run: Run) -> None:
         """Before the first step of a phase: E and the prior become final in the second of two, threads are counted."""
         model, phase = self._learner.ema, phase_name(now.is_adversarial)
-        if now.is_adversarial and not self._is_frozen and model.encoder:
+        if now.is_adversarial and not self._is_frozen and self._learner.family.has_encoder:
             calibrate(model, self._seen, self._settings.seed)
             self._learner.freeze_encoder(fit_mixture(model, self._seen, self._settings))
             self._is_frozen = True

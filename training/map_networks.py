@@ -156,6 +156,24 @@ class CodeGenerator(nn.Module):
         self.decoder.begin_at(colour)
 
 
+class ImageCodeEncoder(nn.Module):
+    """Image -> mean and log-variance of q(k|x): what inverts a CodeGenerator."""
+
+    def __init__(self, shape: MapArchitecture) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(shape.labels, shape.code_dim) if shape.labels else None
+        self.encoder = MapEncoder(shape)
+        self.code_encoder = CodeEncoder(shape)
+
+    def forward(self, image: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """image: (N, C, H, W) float32, label: (N,) int64, if conditional. Returns mean, log-variance: (N, K) float32 each."""
+        latent, _ = self.encoder(image)
+        mean, log_variance = self.code_encoder(latent)
+        if self.embed:
+            mean = mean - self.embed(label)
+        return mean, log_variance
+
+
 class _Doubling(nn.Module):
     """Nearest neighbours, then a 3x3 convolution, as the transposed convolution of 4x4 that is the same: 4 taps, not 9."""
 

@@ -21,7 +21,7 @@ from training.code_prior import CodePrior, Mixture
 from training.errors import RunFolderError
 from training.families import FamilyName, family
 from training.likelihood import LIKELIHOODS
-from training.map_networks import CodeGenerator, MapDecoder, MapEncoder
+from training.map_networks import CodeGenerator, ImageCodeEncoder, MapDecoder, MapEncoder
 from training.networks import Encoder, Generator
 from training.prior import LabelledMixturePrior, MixturePrior
 from training.settings import Likelihood
@@ -47,13 +47,16 @@ class ModelFacts:
     """Components of the mixture prior; 0 = the prior is N(0, I)."""
     likelihood: Likelihood = "gaussian"
     """Of pixels given a latent; without meaning where there is no encoder."""
+    inverse_psnr_db: float | None = None
+    """Of a GAN with an encoder that was learned afterwards: of held-out images and their reconstructions, 0 until it is
+    measured; None where there is no such encoder."""
 
 
 _FACTS = TypeAdapter(ModelFacts)
 
 
 class Model(nn.Module):
-    """Encoder (in some families), generator, and prior (none: the latent is the noise).
+    """Encoder (in some families, or learned afterwards), generator, and prior (none: the latent is the noise).
 
     variance: of pixels given a latent, a scalar; 1 where the likelihood is not Gaussian.
     """
@@ -66,16 +69,17 @@ class Model(nn.Module):
         self.architecture = facts.architecture
         self.label_names = facts.label_names
         self.likelihood = facts.likelihood
+        self.inverse_psnr_db = facts.inverse_psnr_db
         shape, has_encoder = facts.architecture, family(facts.family).has_encoder
-        self.encoder: Encoder | MapEncoder | None = None
+        self.encoder: Encoder | MapEncoder | ImageCodeEncoder | None = None
         self.generator: Generator | MapDecoder | CodeGenerator
         self.prior: MixturePrior | CodePrior | None = None
         if isinstance(shape, MapArchitecture):
-            self.encoder = MapEncoder(shape) if has_encoder else None
+            self.encoder = MapEncoder(shape) if has_encoder else ImageCodeEncoder(shape) if self.is_inverted else None
             self.generator = MapDecoder(shape) if has_encoder else CodeGenerator(shape)
             self.prior = CodePrior(shape) if has_encoder else None
         else:
-            self.encoder = Encoder(shape) if has_encoder else None
+            self.encoder = Encoder(shape) if has_encoder or self.is_inverted else None
             self.generator = Generator(shape)
         self.register_buffer("variance", torch.ones(()))
         if facts.prior_components:
@@ -85,7 +89,14 @@ class Model(nn.Module):
     def facts(self) -> ModelFacts:
         """The record to rebuild this model from."""
         components = self.mixture.components if self.mixture else 0
-        return ModelFacts(self.family, self.architecture, self.label_names, components, self.likelihood)
+        return ModelFacts(
+            self.family, self.architecture, self.label_names, components, self.likelihood, self.inverse_psnr_db
+        )
+
+    @property
+    def is_inverted(self) -> bool:
+        """Whether the encoder was learned when the generator was final, as its inverse: it is no part of a likelihood."""
+        return self.inverse_psnr_db is not None
 
     @property
     def mixture(self) -> Mixture | None:
@@ -116,7 +127,7 @@ class Model(nn.Module):
         """Entries of a latent, from which the generator draws."""
         shape = self.architecture
         if isinstance(shape, MapArchitecture):
-            return shape.map_dim if self.encoder else shape.code_dim
+            return shape.code_dim if isinstance(self.generator, CodeGenerator) else shape.map_dim
         return shape.latent_dim
 
     @property

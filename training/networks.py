@@ -39,7 +39,7 @@ class Encoder(nn.Module):
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
-        self.trunk = _Trunk(architecture)
+        self.trunk = _Trunk(replace(architecture, normalised=False))
         self.embed = _embedding(architecture)
         features = HIDDEN + (self.embed.embedding_dim if self.embed else 0)
         self.out = _initialised(nn.Linear(features, 2 * architecture.latent_dim), fan_in=features, gain=0.5)

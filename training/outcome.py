@@ -61,7 +61,7 @@ def _unfinished(folder: Path, record: Record) -> Outcome:
         model.set_mixture(model.mixture_like(average))
         model.load_state_dict(average)
         images, spent_s = int(state["images"]), float(state["spent_s"])
-        model = complete(model, seen, settings, images // settings.batch - 1)
+        model = complete(model, seen, held_out, settings, images // settings.batch - 1)
     except (DataError, Diverged) as error:
         raise RunFolderError(f"{folder} is unfinished, and no model can be made of its checkpoint: {error}") from error
     except (KeyError, RuntimeError, ValueError) as error:

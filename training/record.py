@@ -39,7 +39,7 @@ class Record(BaseModel, frozen=True):
 
     threads: of the CPU, that the run found its steps quickest by, by phase; nothing where the settings tell the number.
     notices: what is to be said wherever the model goes, each in a sentence: whose the images are, or weights that it began with,
-    and the license.
+    and the license. finished: the run that an encoder is learned for.
     """
 
     settings: TrainSettings
@@ -47,18 +47,35 @@ class Record(BaseModel, frozen=True):
     versions: dict[str, str]
     threads: dict[PhaseName, int] = {}
     notices: tuple[str, ...] = ()
+    finished: "Finished | None" = None
+
+
+class Finished(BaseModel, frozen=True):
+    """What is known of a finished run elsewhere: its folder's name, the images it was shown, and its record."""
+
+    run: str
+    images: int
+    record: Record
 
 
 def record_of(settings: TrainSettings, seen: ImageSet, held_out: ImageSet) -> Record:
-    """The record of a run that is begun now."""
+    """The record of a run that is begun now. Raises: RunFolderError, if it learns an encoder for none that can be read."""
     names = ["torch", "numpy", "scikit-learn", "pillow", *(openmoji.PACKAGES if settings.data == openmoji.NAME else ())]
     packages = {name: version(name) for name in names}
+    finished = _finished(settings.encoder_for) if settings.encoder_for else None
+    own = (*notices(settings.data), *weights_notices(settings))
     return Record(
         settings=settings,
         data=DataFacts(images=len(seen), held_out=len(held_out), sha256=split_sha256(seen, held_out)),
         versions={"python": platform.python_version(), **packages},
-        notices=(*notices(settings.data), *weights_notices(settings)),
+        notices=tuple(dict.fromkeys([*own, *(finished.record.notices if finished else ())])),
+        finished=finished,
     )
+
+
+def _finished(folder: Path) -> Finished:
+    record = read_record(folder)
+    return Finished(run=folder.resolve().name, images=images_shown(folder, record.settings), record=record)
 
 
 def split_sha256(seen: ImageSet, held_out: ImageSet) -> str:

@@ -79,6 +79,11 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
     )
     family: FamilyName = Field(description="vae, gan or hybrid")
     out: Path = Field(description="run folder to write; must not hold a run already")
+    encoder_for: Path | None = Field(
+        None,
+        description="run folder of a finished GAN to learn an encoder for, in place of a model: its generator stays as it is; "
+        "what is said of data and networks is the run's",
+    )
     size: int | None = Field(None, description="height and width in pixels; by default the images' own, if they agree")
     range: Annotated[str, AfterValidator(_range)] | None = Field(
         None,

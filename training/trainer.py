@@ -6,6 +6,7 @@ Knows nothing of export or serving.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from training.architecture import PRESETS, Architecture, MapArchitecture
 from training.data import ImageSet
 from training.defaults import resolved
 from training.errors import RunFolderError, TrainingError
+from training.inversion import finished_model
 from training.learner import Learner
 from training.loop import Progress as Progress
 from training.loop import Report, Training
@@ -44,7 +46,7 @@ def train(
             check_free(settings.out)
         seen, held_out = load_images(settings)
         settings = resolved(settings, seen)
-        training = _training(settings, seen, device, here)
+        training = _training(settings, seen, held_out, device, here)
         run = Run.create(settings, seen, held_out, here.is_first)
         return training.finish(run, report, is_stopped)
 
@@ -65,7 +67,7 @@ def resume(
     with world(settings.device) as (here, device):
         seen, held_out = load_images(settings)
         run = Run.reopen(settings, seen, held_out, here.is_first)
-        training = _training(settings, seen, device, here)
+        training = _training(settings, seen, held_out, device, here)
         run.forget_after(training.load(state))
         return training.finish(run, report, is_stopped)
 
@@ -90,7 +92,7 @@ def load_images(settings: TrainSettings) -> tuple[ImageSet, ImageSet]:
 
 
 def learner(settings: TrainSettings, images: ImageSet, device: torch.device, here: World = ALONE) -> Learner:
-    """New networks for `images`. Raises: TrainingError."""
+    """New networks for `images`, or a new encoder for finished ones. Raises: TrainingError."""
     settings = resolved(settings, images)
     torch.set_num_threads(1 if settings.threads == "auto" else settings.threads)
     here.check(settings.batch)
@@ -98,12 +100,17 @@ def learner(settings: TrainSettings, images: ImageSet, device: torch.device, her
         raise TrainingError(
             f"adversarial: {settings.adversarial} takes batch norms of whole batches; allowed with one process"
         )
+    facts = model_facts(settings, images)
+    if settings.encoder_for:
+        return Learner(settings, facts, device, here, generator=finished_model(settings, images).generator)
     colour = images.pixels(slice(0, COLOUR_IMAGES)).mean((0, 2, 3))
-    return Learner(settings, model_facts(settings, images), device, here, colour)
+    return Learner(settings, facts, device, here, colour)
 
 
 def model_facts(settings: TrainSettings, images: ImageSet) -> ModelFacts:
-    """What is true of a model that learns from `images`, by settings of which none is auto."""
+    """What is true of a model that learns from `images`, by settings of which none is auto. Raises: TrainingError."""
+    if settings.encoder_for:
+        return replace(finished_model(settings, images).facts, inverse_psnr_db=0.0)
     labels = images.label_names if settings.conditional else []
     size, _, channels = images.shape
     architecture: Architecture | MapArchitecture
@@ -116,9 +123,9 @@ def model_facts(settings: TrainSettings, images: ImageSet) -> ModelFacts:
     return ModelFacts(settings.family, architecture, labels, 0, settings.likelihood)
 
 
-def _training(settings: TrainSettings, seen: ImageSet, device: str, here: World) -> Training:
+def _training(settings: TrainSettings, seen: ImageSet, held_out: ImageSet, device: str, here: World) -> Training:
     where = torch_device(device)
-    return Training(learner(settings, seen, where, here), seen, where, here)
+    return Training(learner(settings, seen, where, here), seen, held_out, where, here)
 
 
 def torch_device(name: str) -> torch.device:

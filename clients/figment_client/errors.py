@@ -3,7 +3,7 @@
     FigmentError             any code that has no class below
       InvalidArgument        the request is wrong or too large; `field` names the part at fault. Also raised before sending
       NotFound               no such model or version
-      FailedPrecondition     the model cannot do this: a GAN has no encoder
+      FailedPrecondition     the model cannot do this: it has no encoder
       Exhausted              the server is full; try again after `retry_after_s`
       DeadlineExceeded       no answer in time
       Unavailable            the server cannot be reached, is starting or is draining

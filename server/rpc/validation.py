@@ -130,7 +130,7 @@ def check_encoder(model: LoadedModel) -> None:
     if "encoder" not in model.graphs:
         raise FailedPrecondition(
             f"model: {model.name} has no encoder, because it is of the family {model.manifest.family!r}: "
-            "Encode and Reconstruct need a vae or a hybrid"
+            "Encode and Reconstruct need a vae, a hybrid, or a gan for which one was learned (figment train --encoder-for)"
         )
 
 

@@ -12,24 +12,26 @@ from figment.v1.manifest_pb2 import Manifest
 from figment_client import Client
 from tests.fakes.colours import colour_folder
 from tests.fakes.servers import running_server
+from training.inversion import taken_over
 from training.settings import TrainSettings
 from training.trainer import train
 
 pytestmark = pytest.mark.slow
 
-KINDS = {"vae": False, "gan": True, "hybrid": True}
-"""Families, and whether the model knows classes."""
+KINDS = {"vae": False, "gan": True, "hybrid": True, "inverse": True}
+"""Models, of the families of these names but "inverse", which is "gan" with an encoder, and whether they know classes."""
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("maps")
     data = colour_folder(folder / "pictures")
-    for family, conditional in KINDS.items():
-        chosen = {"data": str(data), "out": folder / family, "family": family, "conditional": conditional}
-        settings = {"images": 64, "batch": 16, "device": "cpu", "sheet_every": 1000}
+    for name, conditional in KINDS.items():
+        own = {"data": str(data), "family": name, "conditional": conditional}
+        chosen = taken_over(folder / "gan") | {"encoder_for": folder / "gan"} if name == "inverse" else own
+        settings = {"out": folder / name, "images": 64, "batch": 16, "device": "cpu", "sheet_every": 1000}
         train(TrainSettings.model_validate(chosen | settings))
-        publish(from_run(folder / family), folder / "models", family)
+        publish(from_run(folder / name), folder / "models", name)
     return folder / "models"
 
 
@@ -50,6 +52,16 @@ def test_the_manifest_tells_the_map(client: Client, name: str, noise: int, laten
     assert manifest.truncated_dim == (32 if shape else 0)
 
 
+def test_the_manifest_tells_a_learned_inverse_and_the_generators_origin(client: Client) -> None:
+    gan, inverse = _manifest(client, "gan"), _manifest(client, "inverse")
+    assert (inverse.family, inverse.latent_dim) == ("gan", 32)
+    assert inverse.inversion.psnr_db > 0
+    for name in ("run", "images", "settings", "notices"):
+        assert getattr(inverse.inversion.generator, name) == getattr(gan.provenance, name)
+    assert inverse.graphs["generator.onnx"] == gan.graphs["generator.onnx"]
+    assert not any(_manifest(client, name).HasField("inversion") for name in ("gan", "vae"))
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_a_seed_gives_its_pictures_however_many_are_asked_for(client: Client, name: str) -> None:
     label = 1 if KINDS[name] else None
@@ -66,12 +78,12 @@ def test_truncation_leaves_the_component_and_scales_the_code(client: Client) -> 
     assert half.std(0).mean() <= whole.std(0).mean()
 
 
-@pytest.mark.parametrize("name", ["vae", "hybrid"])
-def test_pictures_are_encoded_decoded_and_reconstructed(client: Client, name: str) -> None:
+@pytest.mark.parametrize(("name", "latent"), [("vae", 192), ("hybrid", 192), ("inverse", 32)])
+def test_pictures_are_encoded_decoded_and_reconstructed(client: Client, name: str, latent: int) -> None:
     label, labels = (0, [0]) if KINDS[name] else (None, [])
     pictures = client.generate(name, count=3, seed=1, label=label)
     posterior = client.encode(name, pictures, labels)
-    assert posterior.mean.shape == (3, 192)
+    assert posterior.mean.shape == (3, latent)
     decoded = client.decode(name, posterior.mean, labels)
     assert np.array_equal(decoded, client.reconstruct(name, pictures, labels))
 

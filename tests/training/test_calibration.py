@@ -17,6 +17,8 @@ from training.settings import TrainSettings
 
 SHAPE = MapArchitecture.of("tiny", 16, 3, 0)
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
 
 def _images(count: int = 120) -> ImageSet:
     draw = np.random.default_rng(0)
@@ -36,6 +38,15 @@ def test_a_picture_is_the_same_alone_and_among_others(family: FamilyName) -> Non
     with torch.inference_mode():
         torch.testing.assert_close(model.generate(noise[:1]), model.generate(noise)[:1], atol=1e-5, rtol=0)
     assert not any(module.training for module in model.modules())
+
+
+def test_of_an_inverse_the_encoder_is_calibrated_alone() -> None:
+    torch.manual_seed(0)
+    model = Model(ModelFacts("gan", SHAPE, [], 0, inverse_psnr_db=0.0)).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    calibrate(model, _images(), 0)
+    changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {name for name in before if name.startswith("encoder.") and name.endswith(STATISTICS)}
 
 
 def test_layers_are_normalised_over_what_will_be_drawn() -> None:

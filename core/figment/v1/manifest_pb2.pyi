@@ -107,6 +107,7 @@ class Manifest(_message.Message):
     VALUE_RANGE_FIELD_NUMBER: _builtins.int
     LATENT_SHAPE_FIELD_NUMBER: _builtins.int
     TRUNCATED_DIM_FIELD_NUMBER: _builtins.int
+    INVERSION_FIELD_NUMBER: _builtins.int
     format: _builtins.int
     """Version of this schema: 1."""
     name: _builtins.str
@@ -151,7 +152,7 @@ class Manifest(_message.Message):
 
     @_builtins.property
     def provenance(self) -> Global___Provenance:
-        """Where the model comes from."""
+        """Where the model comes from; of an inversion, the encoder."""
 
     @_builtins.property
     def value_range(self) -> Global___ValueRange:
@@ -162,6 +163,10 @@ class Manifest(_message.Message):
         """Channels, height and width of a latent that is a map: its latent_dim entries are their product, in this order (C, H, W);
         empty = a plain vector.
         """
+
+    @_builtins.property
+    def inversion(self) -> Global___Inversion:
+        """Present where the encoder was learned for a generator that was finished; absent of all others."""
 
     def __init__(
         self,
@@ -185,14 +190,45 @@ class Manifest(_message.Message):
         value_range: Global___ValueRange | None = ...,
         latent_shape: _abc.Iterable[_builtins.int] | None = ...,
         truncated_dim: _builtins.int = ...,
+        inversion: Global___Inversion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "value_range", b"value_range"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inversion", b"inversion", "provenance", b"provenance", "value_range", b"value_range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "latent_shape", b"latent_shape", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "truncated_dim", b"truncated_dim", "value_range", b"value_range", "version", b"version", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "family", b"family", "format", b"format", "graphs", b"graphs", "height", b"height", "inversion", b"inversion", "judged_by", b"judged_by", "labels", b"labels", "latent_dim", b"latent_dim", "latent_shape", b"latent_shape", "measured", b"measured", "name", b"name", "noise_dim", b"noise_dim", "parity", b"parity", "provenance", b"provenance", "quality", b"quality", "truncated_dim", b"truncated_dim", "value_range", b"value_range", "version", b"version", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Manifest: _TypeAlias = Manifest  # noqa: Y015
+
+@_typing.final
+class Inversion(_message.Message):
+    """An encoder as the learned inverse of a generator: its mean is a latent that draws about the image, its variance how far latents of
+    such images were from it. There is no likelihood that it belongs to, as there is to that of a "vae" or "hybrid".
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PSNR_DB_FIELD_NUMBER: _builtins.int
+    GENERATOR_FIELD_NUMBER: _builtins.int
+    psnr_db: _builtins.float
+    """Peak signal-to-noise ratio in dB of images held out of the encoder's training and their reconstructions."""
+    @_builtins.property
+    def generator(self) -> Global___Provenance:
+        """Where the generator comes from."""
+
+    def __init__(
+        self,
+        *,
+        psnr_db: _builtins.float = ...,
+        generator: Global___Provenance | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generator", b"generator", "psnr_db", b"psnr_db"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Inversion: _TypeAlias = Inversion  # noqa: Y015
 
 @_typing.final
 class ValueRange(_message.Message):
