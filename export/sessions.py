@@ -51,7 +51,7 @@ def session(graph: "onnx.ModelProto", *, is_optimised: bool = True) -> Session:
 
 
 def session_on(provider: str, graph: str, threads: int) -> onnxruntime.InferenceSession:
-    """The graph in the file `graph` on an execution provider with so many CPU threads, which sleep where they wait.
+    """The graph in the file `graph` on an execution provider with so many CPU threads.
 
     Where a provider is missing or cannot be started, onnxruntime warns at most, and runs the graph by another.
 
@@ -65,7 +65,6 @@ def session_on(provider: str, graph: str, threads: int) -> onnxruntime.Inference
     options = _options(3)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     result = onnxruntime.InferenceSession(graph, options, providers=[provider])
     if (ran := result.get_providers()[0]) != provider:
         raise MeasurementError(
@@ -75,8 +74,11 @@ def session_on(provider: str, graph: str, threads: int) -> onnxruntime.Inference
 
 
 def _options(log_severity: int) -> onnxruntime.SessionOptions:
-    """log_severity: from which on onnxruntime prints; 3 errors, 4 what ends the process."""
+    """log_severity: from which on onnxruntime prints; 3 errors, 4 what ends the process. Threads sleep where they wait: exports
+    have other work beside them, and threads that spin take twice the CPU.
+    """
     options = onnxruntime.SessionOptions()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = log_severity
     return options
 

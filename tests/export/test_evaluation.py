@@ -3,12 +3,14 @@
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from evaluation import features
 from evaluation.scorecard import Scorecard
 from export.bundle import read_manifest, write_manifest
 from export.entry import read_entry
@@ -19,6 +21,14 @@ from training.errors import RunFolderError
 from training.record import read_record
 
 FEW = EvaluationSettings(images=256)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _classifier_of_few_steps() -> Iterator[None]:
+    """Seconds of training for every set of real images would be most of what these tests take."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(features, "EPOCHS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")

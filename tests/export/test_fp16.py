@@ -9,6 +9,7 @@ import pytest
 import torch
 from onnx import helper, numpy_helper
 
+from evaluation import features
 from export import publish, quality_gate
 from export.bundle import read_manifest
 from export.errors import VariantRefused
@@ -125,6 +126,7 @@ def test_a_bundle_gets_a_variant_of_fp16(runs: Path, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(publish, "measure", measure)
     monkeypatch.setattr(quality_gate, "IMAGES_DRAWN", 1000)
+    monkeypatch.setattr(features, "EPOCHS", 1)
     published = publish.publish(from_run(runs / "vae"), tmp_path, "m", Plan(variants=("fp16",)))
     assert published.left_out == []
     files = {"generator.fp16.onnx", "decoder.fp16.onnx", "encoder.fp16.onnx"}

@@ -13,6 +13,7 @@ from export.bundle import model_folder, new_version
 from export.errors import BundleError
 from export.publish import make_and_publish
 from export.source import Source
+from figment.cli.command import main
 
 pytestmark = pytest.mark.slow
 
@@ -25,26 +26,6 @@ with model_folder(Path(sys.argv[1]), "m") as model, new_version(model) as (folde
     (folder / "generator.onnx").write_text("half")
     print("writing", flush=True)
     sys.stdin.read()
-"""
-
-EXPORT = """
-import os, signal, sys
-from pathlib import Path
-from types import SimpleNamespace
-from export import command
-from export.bundle import model_folder, new_version
-from figment.cli.command import main
-
-
-def cut_off(make, models, name, plan):
-    with model_folder(models, name) as model, new_version(model) as (folder, version):
-        (folder / "generator.onnx").write_text("half")
-        signal.raise_signal(int(sys.argv[1]))
-    raise AssertionError("the signal was lost")
-
-
-command.make_and_publish = cut_off
-sys.exit(main(["export", "runs/m", "--models", sys.argv[2]], lambda verb: SimpleNamespace(load=lambda: command.Export)))
 """
 
 
@@ -100,10 +81,21 @@ def test_what_the_disk_refuses_is_told_and_leaves_nothing(tmp_path: Path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_an_export_that_is_ended_by_a_signal_leaves_nothing_behind(number: signal.Signals, tmp_path: Path):
-    export = _python(EXPORT, str(int(number)), str(tmp_path / "models"))
-    _, errors = export.communicate(timeout=120)
-    assert (export.returncode, errors.strip()) == (128 + number, "")
+def test_an_export_that_is_ended_by_a_signal_leaves_nothing_behind(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def cut_off(make: object, models: Path, name: str, plan: object) -> None:
+        with model_folder(models, name) as model, new_version(model) as (folder, _):
+            (folder / "generator.onnx").write_text("half")
+            signal.raise_signal(number)
+        raise AssertionError("the signal was lost")
+
+    monkeypatch.setattr(command, "make_and_publish", cut_off)
+    try:
+        status: object = main(["export", "runs/m", "--models", str(tmp_path / "models")])
+    except SystemExit as ended:
+        status = ended.code
+    assert (status, capsys.readouterr().err.strip()) == (128 + number, "")
     assert list(tmp_path.iterdir()) == []
 
 

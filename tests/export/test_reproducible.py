@@ -31,10 +31,11 @@ assert set(called.values()) == {{16}} and len(called) == 8, called
 """
 
 
-def test_processes_beside_each_other_compute_the_same_bits(runs: Path):
+def test_processes_beside_each_other_compute_the_same_bits(runs: Path, monkeypatch: pytest.MonkeyPatch):
     """onnxruntime at any batch size, alignment of its inputs and number of threads; torch with its own threads."""
-    processes, moved = stress([runs / "labelled-gan"], seconds=0, together=3)
-    assert processes == 4
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # of `make test`
+    processes, moved = stress([runs / "labelled-gan"], seconds=0, together=2)
+    assert processes == 3
     assert not moved
 
 

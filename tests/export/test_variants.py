@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation import features
 from export import publish, quality_gate
 from export.publish import Plan
 from export.source import from_run
@@ -19,6 +20,7 @@ def test_a_row_is_all_that_a_new_variant_needs(runs: Path, tmp_path: Path, monke
     monkeypatch.setitem(LOSSY, "int4", Lossy(lambda graph, inputs: graph, "cpu"))
     monkeypatch.setattr(publish, "measure", measure)
     monkeypatch.setattr(quality_gate, "IMAGES_DRAWN", 500)
+    monkeypatch.setattr(features, "EPOCHS", 1)
     assert variants_for("cpu") == ("int8", "int4")
     published = publish.publish(from_run(runs / "gan"), tmp_path, "m", Plan(("int4",)))
     assert published.left_out == []

@@ -97,8 +97,8 @@ def test_an_address_that_cannot_be_had_is_told_with_its_reason(
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="there is no IPv6 here")
 @pytest.mark.parametrize("host", ["[::1]", "[::]"])
-def test_both_listen_on_ipv6(models: Path, host: str):
-    with running_server(models, address=f"{host}:0", metrics_address=f"{host}:0") as app:
+def test_both_listen_on_ipv6(only_gan: Path, host: str):
+    with running_server(only_gan, address=f"{host}:0", metrics_address=f"{host}:0") as app:
         assert app.address.startswith(f"{host}:")
         with urllib.request.urlopen(f"http://{reachable(app.metrics_address)}/healthz") as page:
             assert page.status == 200

@@ -83,12 +83,12 @@ def test_models_are_listed_with_their_facts_and_limits(registry: ModelServiceStu
     assert refused.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-def test_padded_batches_give_the_same_images_and_count_their_padding(models: Path):
+def test_padded_batches_give_the_same_images_and_count_their_padding(only_vae: Path):
     request = pb.GenerateRequest(model="vae", seed=7, count=5)
-    with running_server(models) as plain, grpc.insecure_channel(plain.address) as channel:
+    with running_server(only_vae) as plain, grpc.insecure_channel(plain.address) as channel:
         expected = ImageServiceStub(channel).Generate(request)
     with (
-        running_server(models, batch={"max_size": 8, "sizes": (4, 8)}) as padded,
+        running_server(only_vae, batch={"max_size": 8, "sizes": (4, 8)}) as padded,
         grpc.insecure_channel(padded.address) as channel,
     ):
         got = ImageServiceStub(channel).Generate(request)
@@ -102,12 +102,12 @@ def test_healthz_follows_the_server(server: App):
 
 
 def test_a_server_that_starts_says_unavailable_until_its_models_are_loaded(
-    models: Path, monkeypatch: pytest.MonkeyPatch
+    only_vae: Path, monkeypatch: pytest.MonkeyPatch
 ):
     is_loading, may_load = asyncio.Event(), threading.Event()
 
     async def scenario() -> None:
-        app = App(ServerSettings(models=models, address="127.0.0.1:0", metrics_address="127.0.0.1:0"))
+        app = App(ServerSettings(models=only_vae, address="127.0.0.1:0", metrics_address="127.0.0.1:0"))
         loop = asyncio.get_running_loop()
 
         def load_slowly(*arguments: object) -> None:
@@ -158,8 +158,8 @@ def test_a_gpu_that_is_not_there_is_a_loud_error():
     assert devices("auto") == devices("cpu") == ["cpu"]
 
 
-async def test_an_idle_watch_does_not_hold_up_a_stop(models: Path):
-    settings = ServerSettings(models=models, address="127.0.0.1:0", metrics_address="127.0.0.1:0", drain_s=60)
+async def test_an_idle_watch_does_not_hold_up_a_stop(only_gan: Path):
+    settings = ServerSettings(models=only_gan, address="127.0.0.1:0", metrics_address="127.0.0.1:0", drain_s=60)
     async with serving(settings) as app, grpc.aio.insecure_channel(app.address) as channel:
         watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
         assert (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING

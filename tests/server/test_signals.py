@@ -49,11 +49,11 @@ def wait_for(log: Path, event: str) -> dict[str, object]:
 @pytest.mark.parametrize("gateways", [1, 2])
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_second_signal_says_what_is_waited_for_and_the_third_ends_it_at_once(
-    models: Path, tmp_path: Path, number: signal.Signals, status: int, gateways: int
+    only_gan: Path, tmp_path: Path, number: signal.Signals, status: int, gateways: int
 ):
     log = tmp_path / "log"
     with (
-        served(models, log, "--gateways", str(gateways), "--drain-s", "600") as (process, address, _),
+        served(only_gan, log, "--gateways", str(gateways), "--drain-s", "600") as (process, address, _),
         grpc.insecure_channel(address) as channel,
     ):
         bulk = pb.StreamGenerateRequest(id="bulk", request=pb.GenerateRequest(model="gan", count=1_000_000))
@@ -81,7 +81,7 @@ def test_the_second_signal_says_what_is_waited_for_and_the_third_ends_it_at_once
             )
 
 
-def test_whatever_comes_to_its_ports_each_line_of_the_log_is_json(models: Path, tmp_path: Path):
+def test_whatever_comes_to_its_ports_each_line_of_the_log_is_json(only_gan: Path, tmp_path: Path):
     log = tmp_path / "log"
     garbage = [
         b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -91,7 +91,7 @@ def test_whatever_comes_to_its_ports_each_line_of_the_log_is_json(models: Path, 
         b"PRI * HT",
         b"",
     ]
-    with served(models, log) as (process, *addresses):
+    with served(only_gan, log) as (process, *addresses):
         for address in addresses:
             for content in garbage:
                 with socket.create_connection(split(address), timeout=10) as connection, suppress(ConnectionError):

@@ -22,51 +22,27 @@ pytestmark = pytest.mark.slow
 FAMILIES = get_args(FamilyName)
 STEPS = 25
 
-SCRIPT = """
-import json, os, sys
-from pathlib import Path
-from training.errors import Stopped
-from training.parallel import world
-from training.settings import TrainSettings
-from training.trainer import resume, train
-
-rank, folder, families = int(os.environ["RANK"]), Path(sys.argv[1]), json.loads(sys.argv[2])
-
-
-def settings(family: str, out: str) -> TrainSettings:
-    return TrainSettings.model_validate(families[family] | {"out": folder / out})
-
-
-with world("cpu"):
-    for family in families:
-        train(settings(family, f"{family}-{rank}"))  # a folder for each process, to see which of them write
-    train(settings("vae", f"one-step-{rank}").model_copy(update={"images": 16}))
-    try:
-        train(settings("hybrid", "stopped"), is_stopped=lambda: rank == 1)
-    except Stopped as stopped:
-        (folder / f"stopped-{rank}").write_text(str(stopped))
-    resume(folder / "stopped")
-"""
-
-
 STEPS_COMPARED = 10
 
-STEP_BY_STEP = """
-import json, sys
+SCRIPT = """
+import json, os, sys
 from dataclasses import fields, replace
 from pathlib import Path
 
 import torch
 from training.batch import draw_batch
+from training.errors import Stopped
 from training.parallel import ALONE, world
 from training.schedule import phase
 from training.settings import TrainSettings
-from training.trainer import learner, load_images
+from training.trainer import learner, load_images, resume, train
 
-single = torch.Tensor.float
-# The learner leaves bf16 by float(); what is float64 already is to stay so.
-torch.Tensor.float = lambda tensor: tensor if tensor.dtype == torch.float64 else single(tensor)
-folder, families, steps = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
+rank, folder = int(os.environ["RANK"]), Path(sys.argv[1])
+families, steps = json.loads(sys.argv[2]), int(sys.argv[3])
+
+
+def settings(family: str, out: str) -> TrainSettings:
+    return TrainSettings.model_validate(families[family] | {"out": folder / out})
 
 
 def double(value):
@@ -84,11 +60,23 @@ def compared(one, two, before):
 
 
 with world("cpu") as (here, _):
-    for family, chosen in families.items():
-        settings = TrainSettings.model_validate(chosen)
-        images, _ = load_images(settings)
+    for family in families:
+        train(settings(family, f"{family}-{rank}"))  # a folder for each process, to see which of them write
+    train(settings("vae", f"one-step-{rank}").model_copy(update={"images": 16}))
+    try:
+        train(settings("hybrid", "stopped"), is_stopped=lambda: rank == 1)
+    except Stopped as stopped:
+        (folder / f"stopped-{rank}").write_text(str(stopped))
+    resume(folder / "stopped")
+
+    single = torch.Tensor.float
+    # The learner leaves bf16 by float(); what is float64 already is to stay so.
+    torch.Tensor.float = lambda tensor: tensor if tensor.dtype == torch.float64 else single(tensor)
+    for family in families:
+        chosen = settings(family, "run")
+        images, _ = load_images(chosen)
         torch.set_default_dtype(torch.float64)
-        one, two = (learner(settings, images, torch.device("cpu"), each) for each in (ALONE, here))
+        one, two = (learner(chosen, images, torch.device("cpu"), each) for each in (ALONE, here))
         torch.set_default_dtype(torch.float32)
         seen = []
         for step in range(steps):
@@ -97,11 +85,11 @@ with world("cpu") as (here, _):
                 one.freeze_encoder(None)
             before = {name: value.clone() for name, value in one.state().items()}
             two.load(before, is_frozen=which.is_adversarial)
-            rows = next(images.batches(settings.batch, settings.seed, start=step * settings.batch))
+            rows = next(images.batches(chosen.batch, chosen.seed, start=step * chosen.batch))
             told = []
             for learning, place in ((one, ALONE), (two, here)):
                 dims = learning.model.latent_dim, learning.model.noise_dim
-                batch = draw_batch(settings, step, images, rows, *dims, torch.device("cpu"), place)
+                batch = draw_batch(chosen, step, images, rows, *dims, torch.device("cpu"), place)
                 losses = learning.learn(double(batch), which)
                 told.append({name: place.mean(loss).item() for name, loss in losses.items()})
             apart, way = compared(one.state(), two.state(), before)
@@ -119,33 +107,21 @@ def _settings(family: FamilyName, **changes: Any) -> dict[str, Any]:
     return {"out": "run", "family": family, **chosen, **several, **changes}
 
 
-def _run_by_two(folder: Path, script: str, *arguments: str) -> None:
-    """Run `script` by torchrun with two processes; it is given the folder, all families' settings and `arguments`."""
-    (folder / "script.py").write_text(script)
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes leave, run by torchrun: a run of each family by each, one that was stopped and continued, and how far
+    steps of both and of one alone are apart, by family."""
+    folder = tmp_path_factory.mktemp("by-two")
+    (folder / "script.py").write_text(SCRIPT)
     settings = json.dumps({family: _settings(family) for family in FAMILIES})
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     subprocess.run(
-        [*torchrun, str(folder / "script.py"), str(folder), settings, *arguments],
+        [*torchrun, str(folder / "script.py"), str(folder), settings, str(STEPS_COMPARED)],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=True,
-        timeout=120,
+        timeout=240,
     )
-
-
-@pytest.fixture(scope="module")
-def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What two processes leave: a run of each family by each, and one that was stopped and continued."""
-    folder = tmp_path_factory.mktemp("by-two")
-    _run_by_two(folder, SCRIPT)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """How far steps of two processes and of one are apart, by family."""
-    folder = tmp_path_factory.mktemp("steps")
-    _run_by_two(folder, STEP_BY_STEP, str(STEPS_COMPARED))
     return folder
 
 
@@ -163,10 +139,10 @@ def _stats(run: Path) -> list[dict[str, float]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_step_of_two_processes_is_that_of_one_from_the_same_weights(family: FamilyName, steps: Path) -> None:
+def test_a_step_of_two_processes_is_that_of_one_from_the_same_weights(family: FamilyName, by_two: Path) -> None:
     """In float64, where sums in another order are 1e-16 apart: no leaky ReLU meets its kink between the two, and Adam, which
     divides each gradient by its size, adds 1e-8 to it. In float32 two runs part after some steps; equal weights do not."""
-    apart = json.loads((steps / f"{family}.json").read_text())
+    apart = json.loads((by_two / f"{family}.json").read_text())
     assert len(apart) == STEPS_COMPARED
     for step in apart:
         assert step["way"] > 1e-4

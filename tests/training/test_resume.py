@@ -16,7 +16,8 @@ from training.trainer import Progress, resume, train
 pytestmark = pytest.mark.slow
 
 STEPS = 30
-"""Of 16 images each: a hybrid's second phase begins at step 21, reports come after steps 20, 21 and 30."""
+"""Of 16 images each: a hybrid's second phase begins at step 21, reports come after steps 20, 21 and 30. Maps take 6, 4 of them
+in the first phase."""
 
 KINDS: dict[str, dict[str, Any]] = {
     "vae": {"family": "vae", "mirror": True},
@@ -24,7 +25,14 @@ KINDS: dict[str, dict[str, Any]] = {
     "plain": {"family": "gan", "adversarial": "plain"},
     "hybrid": {"family": "hybrid", "perceptual": 0.5, "images": 16 * STEPS - 5},
     "bernoulli": {"family": "hybrid", "likelihood": "bernoulli", "prior": "normal", "precision": "bf16"},
-    "maps": {"family": "hybrid", "adversarial": "features", "size": 16, "latent_dim": 20, "conditional": True},
+    "maps": {
+        "family": "hybrid",
+        "adversarial": "features",
+        "size": 16,
+        "latent_dim": 20,
+        "conditional": True,
+        "images": 16 * 6,
+    },
 }
 
 
@@ -68,6 +76,7 @@ def stopped(tmp_path: Path) -> Path:
     [
         *[("vae", 1), ("vae", 20), ("gan", 7), ("plain", 8), ("bernoulli", 10), ("bernoulli", 25)],
         *[("hybrid", steps) for steps in (13, 20, 21, 22, STEPS - 1)],
+        ("maps", 5),
     ],
 )
 def test_a_training_that_was_stopped_and_continued_leaves_what_one_that_was_not_leaves(

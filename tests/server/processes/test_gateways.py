@@ -109,8 +109,8 @@ def test_cancelled_requests_leave_the_others_whole(several: Supervisor, images: 
     assert becomes(several, 0, "figment_queue_images")
 
 
-def test_each_gateway_admits_its_part_of_the_queue(models: Path):
-    with running_server(models, gateways=2, limits={"queue_images": 8}) as several, connect(several) as channel:
+def test_each_gateway_admits_its_part_of_the_queue(only_gan: Path):
+    with running_server(only_gan, gateways=2, limits={"queue_images": 8}) as several, connect(several) as channel:
         stub = ImageServiceStub(channel)
         assert stub.Generate(pb.GenerateRequest(model="gan", count=4)).images.count == 4
         with pytest.raises(grpc.RpcError, match="allowed are 1 to 4"):
@@ -125,8 +125,8 @@ def test_an_address_in_use_is_a_clear_error(models: Path, several: Supervisor):
         pass
 
 
-def test_a_crash_of_the_engines_ends_its_requests_as_unavailable_and_no_others(models: Path):
-    with running_server(models, gateways=2, engines="shared") as several, connect(several) as channel:
+def test_a_crash_of_the_engines_ends_its_requests_as_unavailable_and_no_others(only_vae: Path):
+    with running_server(only_vae, gateways=2, engines="shared") as several, connect(several) as channel:
         assert several.engines
         assert several.engines.pid
         stub = ImageServiceStub(channel)
@@ -156,8 +156,8 @@ def test_a_crash_of_the_engines_ends_its_requests_as_unavailable_and_no_others(m
 
 
 @pytest.mark.parametrize("engines", ["own", "shared"])
-def test_a_crash_of_a_gateway_costs_only_its_own_connections(models: Path, engines: str):
-    with running_server(models, gateways=2, engines=engines) as several, ExitStack() as stack:
+def test_a_crash_of_a_gateway_costs_only_its_own_connections(only_gan: Path, engines: str):
+    with running_server(only_gan, gateways=2, engines=engines) as several, ExitStack() as stack:
         stubs = [ImageServiceStub(stack.enter_context(connect(several))) for _ in range(16)]
         ask = pb.StreamGenerateRequest(id="a", request=pb.GenerateRequest(model="gan", seed=1, count=2_000))
         streams = [stub.StreamGenerate(iter([ask])) for stub in stubs]
@@ -178,14 +178,14 @@ def test_a_crash_of_a_gateway_costs_only_its_own_connections(models: Path, engin
         assert metric(several, "figment_engine_restarts_total", device="cpu") == restarts
 
 
-def test_engines_are_the_gateways_own_on_a_cpu_unless_they_are_to_be_shared(models: Path):
-    with running_server(models, gateways=2) as several:
+def test_engines_are_the_gateways_own_on_a_cpu_unless_they_are_to_be_shared(only_gan: Path):
+    with running_server(only_gan, gateways=2) as several:
         assert several.engines is None
         assert [gateway.device for gateway in several.gateways] == ["cpu", "cpu"]
 
 
 @pytest.mark.parametrize("engines", ["own", "shared"])
-def test_a_server_that_stops_finishes_what_it_admitted(models: Path, engines: str):
+def test_a_server_that_stops_finishes_what_it_admitted(only_vae: Path, engines: str):
     got: list[pb.StreamGenerateResponse] = []
     is_under_way = threading.Event()
 
@@ -194,7 +194,7 @@ def test_a_server_that_stops_finishes_what_it_admitted(models: Path, engines: st
             got.append(answer)
             is_under_way.set()
 
-    with running_server(models, gateways=2, engines=engines) as several:
+    with running_server(only_vae, gateways=2, engines=engines) as several:
         channel = connect(several)
         ask = pb.StreamGenerateRequest(id="a", request=pb.GenerateRequest(model="vae", seed=1, count=5_000))
         stream = ImageServiceStub(channel).StreamGenerate(iter([ask]))

@@ -144,9 +144,9 @@ def test_a_process_that_finds_no_models_any_more_stays_out_until_they_are_back(o
 
 
 @pytest.mark.parametrize(("which", "how"), [("gateway", hang), ("own gateway", kill), ("engines", hang)])
-def test_under_load_whatever_is_lost_is_told_and_nothing_is_wrong(models: Path, which: str, how: object):
+def test_under_load_whatever_is_lost_is_told_and_nothing_is_wrong(only_vae: Path, which: str, how: object):
     engines = "own" if which == "own gateway" else "shared"
-    with running_server(models, gateways=2, engines=engines) as several, ExitStack() as stack:
+    with running_server(only_vae, gateways=2, engines=engines) as several, ExitStack() as stack:
         stubs = [ImageServiceStub(stack.enter_context(connect(several))) for _ in range(4)]
         expected = stubs[0].Generate(ask(count=200)).images.data[0]
         size = len(expected) // 200

@@ -93,24 +93,24 @@ async def test_a_crowd_within_the_queue_is_answered(server: App, calls: int, cha
     assert await outcomes(server, calls, channels) == {"OK": calls}
 
 
-async def test_beyond_the_queue_admission_refuses_and_nobody_else(models: Path):
-    with running_server(models, limits={"queue_images": 8}) as app:
+async def test_beyond_the_queue_admission_refuses_and_nobody_else(only_gan: Path):
+    with running_server(only_gan, limits={"queue_images": 8}) as app:
         counts = await outcomes(app, 2000, 8)
     assert set(counts) == {"OK", "RESOURCE_EXHAUSTED"}
     assert sum(counts.values()) == 2000
 
 
-def test_a_crowd_on_one_connection_waits_in_its_client(models: Path):
-    with running_server(models, limits={"connection_calls": 5}) as app, connected(app) as connection:
+def test_a_crowd_on_one_connection_waits_in_its_client(only_gan: Path):
+    with running_server(only_gan, limits={"connection_calls": 5}) as app, connected(app) as connection:
         headers = b"".join(frame(HEADERS, END_HEADERS, 2 * number + 1, call_of("Encode")) for number in range(6))
         connection.sendall(headers)
         frames = frames_until(connection, lambda kind, _: kind == RST_STREAM)
         assert frames[-1] == (RST_STREAM, 11), "the sixth call at once of a client that does not wait"
 
 
-def test_messages_that_are_half_sent_hold_up_no_more_than_their_room(models: Path):
+def test_messages_that_are_half_sent_hold_up_no_more_than_their_room(only_gan: Path):
     limits = {"receive_bytes": 2**20, "received_bytes": 4 * 2**20}
-    with running_server(models, limits=limits) as app, connected(app) as connection:
+    with running_server(only_gan, limits=limits) as app, connected(app) as connection:
         for number in range(10):
             stream = 2 * number + 1
             connection.sendall(frame(HEADERS, END_HEADERS, stream, call_of("Encode")))
@@ -123,9 +123,9 @@ def test_messages_that_are_half_sent_hold_up_no_more_than_their_room(models: Pat
         assert wanted == {1, 3}, "the server asks for more of two messages, which is half of its room"
 
 
-def test_a_connection_that_resets_without_end_is_closed(models: Path):
+def test_a_connection_that_resets_without_end_is_closed(only_gan: Path):
     message = begun(pb.GenerateRequest(model="gan", count=1).SerializeToString())
-    with running_server(models) as app:
+    with running_server(only_gan) as app:
         with connected(app) as connection, suppress(ConnectionError):
             for stream in range(1, 2_000_000, 2):
                 connection.sendall(
@@ -193,9 +193,9 @@ def test_a_call_without_a_message_is_told_so(server: App):
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_message_over_the_limit_is_told_so(models: Path):
+def test_a_message_over_the_limit_is_told_so(only_gan: Path):
     with (
-        running_server(models, limits={"receive_bytes": 2**16}) as app,
+        running_server(only_gan, limits={"receive_bytes": 2**16}) as app,
         grpc.insecure_channel(app.address, OWN) as channel,
     ):
         with pytest.raises(grpc.RpcError, match=r"Received message larger than max \(\d+ vs\. 65536\)"):

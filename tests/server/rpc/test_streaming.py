@@ -105,8 +105,8 @@ def test_a_long_id_is_refused_and_cut(images: ImageServiceStub):
     assert (answer.error.field, answer.id) == ("id", "x" * 128)
 
 
-async def test_bytes_that_are_no_message_are_an_error_and_the_stream_goes_on(models: Path):
-    async with served(models) as (app, _), aio.insecure_channel(app.address) as channel:
+async def test_bytes_that_are_no_message_are_an_error_and_the_stream_goes_on(only_gan: Path):
+    async with served(only_gan) as (app, _), aio.insecure_channel(app.address) as channel:
         parse = pb.StreamGenerateResponse.FromString
         stream = channel.stream_stream("/figment.v1.ImageService/StreamGenerate", response_deserializer=parse)()
         await stream.write(b"\xff\xff\xff")
@@ -117,9 +117,9 @@ async def test_bytes_that_are_no_message_are_an_error_and_the_stream_goes_on(mod
         assert by_id["good"].response.images.count == 1
 
 
-def test_a_full_queue_is_an_error_of_the_request_with_a_time_to_come_again(models: Path):
+def test_a_full_queue_is_an_error_of_the_request_with_a_time_to_come_again(only_gan: Path):
     with (
-        running_server(models, limits=LimitSettings(queue_images=2)) as app,
+        running_server(only_gan, limits=LimitSettings(queue_images=2)) as app,
         grpc.insecure_channel(app.address) as channel,
     ):
         by_id = answers(ImageServiceStub(channel), [ask("too-much", count=3), ask("fits", count=2)])
@@ -155,8 +155,8 @@ async def settles_at(app: App, expected: float, name: str, labels: dict[str, str
     return False
 
 
-async def test_a_slow_reader_holds_up_its_own_stream_after_a_chunk_or_two(models: Path):
-    async with served(models, stream_chunk_bytes=64 * 1024) as (app, stub):
+async def test_a_slow_reader_holds_up_its_own_stream_after_a_chunk_or_two(only_gan: Path):
+    async with served(only_gan, stream_chunk_bytes=64 * 1024) as (app, stub):
         stream = stub.StreamGenerate()
         await stream.write(ask("bulk", count=1_000_000))
         await stream.read()
@@ -168,8 +168,8 @@ async def test_a_slow_reader_holds_up_its_own_stream_after_a_chunk_or_two(models
         stream.cancel()
 
 
-async def test_readers_that_stand_still_hold_no_place_in_the_queue(models: Path):
-    async with served(models, queue_images=64, stream_chunk_bytes=64 * 1024) as (app, stub):
+async def test_readers_that_stand_still_hold_no_place_in_the_queue(only_gan: Path):
+    async with served(only_gan, queue_images=64, stream_chunk_bytes=64 * 1024) as (app, stub):
         still = [stub.StreamGenerate() for _ in range(3)]
         for stream in still:
             for number in range(64):
@@ -180,8 +180,8 @@ async def test_readers_that_stand_still_hold_no_place_in_the_queue(models: Path)
             stream.cancel()
 
 
-async def test_a_client_that_vanishes_is_a_cancellation_and_no_bug(models: Path):
-    async with served(models) as (app, stub):
+async def test_a_client_that_vanishes_is_a_cancellation_and_no_bug(only_gan: Path):
+    async with served(only_gan) as (app, stub):
         for _ in range(20):
             channel = aio.insecure_channel(app.address)
             stream = ImageServiceStub(channel).StreamGenerate()
@@ -196,8 +196,8 @@ async def test_a_client_that_vanishes_is_a_cancellation_and_no_bug(models: Path)
         assert (await stub.Generate(pb.GenerateRequest(model="gan", count=1))).images.count == 1
 
 
-async def test_a_cancelled_stream_frees_all_its_places(models: Path):
-    async with served(models) as (app, stub):
+async def test_a_cancelled_stream_frees_all_its_places(only_gan: Path):
+    async with served(only_gan) as (app, stub):
         stream = stub.StreamGenerate()
         for number in range(5):
             await stream.write(ask(str(number), count=100_000))
@@ -211,8 +211,8 @@ async def test_a_cancelled_stream_frees_all_its_places(models: Path):
         assert (await stub.Generate(pb.GenerateRequest(model="gan", count=1))).images.count == 1
 
 
-async def test_draining_finishes_what_was_admitted_and_ends_the_stream_with_ok(models: Path):
-    async with served(models) as (app, stub):
+async def test_draining_finishes_what_was_admitted_and_ends_the_stream_with_ok(only_gan: Path):
+    async with served(only_gan) as (app, stub):
         idle = stub.StreamGenerate()
         await idle.write(ask("done"))
         await idle.read()
@@ -230,8 +230,8 @@ async def test_draining_finishes_what_was_admitted_and_ends_the_stream_with_ok(m
         await stopping
 
 
-async def test_at_most_64_requests_of_a_stream_are_in_flight(models: Path):
-    async with served(models, stream_requests=4, stream_chunk_bytes=1024) as (app, stub):
+async def test_at_most_64_requests_of_a_stream_are_in_flight(only_gan: Path):
+    async with served(only_gan, stream_requests=4, stream_chunk_bytes=1024) as (app, stub):
         stream = stub.StreamGenerate()
         for number in range(40):
             await stream.write(ask(str(number), count=10_000))

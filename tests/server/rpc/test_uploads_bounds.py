@@ -78,10 +78,10 @@ def test_decoded_pictures_of_all_calls_have_a_limit():
         pass
 
 
-def test_what_never_fits_is_not_told_to_come_again(models: Path):
+def test_what_never_fits_is_not_told_to_come_again(only_vae: Path):
     limits = {"model_queue_images": 4, "receive_bytes": 8 * 1024}
     files = ImageBatch(format=FORMATS["PNG"], data=[b"no picture"] * 9)
-    with running_server(models, limits=limits) as app, grpc.insecure_channel(app.address) as channel:
+    with running_server(only_vae, limits=limits) as app, grpc.insecure_channel(app.address) as channel:
         images = ImageServiceStub(channel)
         for call, request, problem in (
             (images.Generate, pb.GenerateRequest(model="vae", count=5), "count: got 5, allowed are 1 to 4"),

@@ -121,8 +121,8 @@ def test_the_quality_in_a_manifest_is_a_metric(models: Path, tmp_path: Path):
         assert Seen(app)("figment_model_quality", model="gan", version="1", measure="frechet_random") == 0.25
 
 
-def test_requests_that_are_given_up_are_counted_by_who_gave_up(models: Path):
-    with running_server(models) as app, grpc.insecure_channel(app.address) as channel:
+def test_requests_that_are_given_up_are_counted_by_who_gave_up(only_vae: Path):
+    with running_server(only_vae) as app, grpc.insecure_channel(app.address) as channel:
         stub, seen = ImageServiceStub(channel), Seen(app)
         (late,) = [reply for reply in stub.StreamGenerate(iter([ask("late", 500_000, timeout_s=0.05)])) if reply.last]
         assert late.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]

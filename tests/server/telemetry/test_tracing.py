@@ -69,9 +69,9 @@ def facts(span: Span) -> dict[str, str | int]:
     return {each.key: each.value.string_value or each.value.int_value for each in span.attributes}
 
 
-def test_a_request_and_its_stages_are_spans_under_the_callers(models: Path, collector: tuple[Collector, str]):
+def test_a_request_and_its_stages_are_spans_under_the_callers(only_gan: Path, collector: tuple[Collector, str]):
     kept, endpoint = collector
-    with running_server(models, traces={"endpoint": endpoint}) as app, grpc.insecure_channel(app.address) as channel:
+    with running_server(only_gan, traces={"endpoint": endpoint}) as app, grpc.insecure_channel(app.address) as channel:
         metadata = [("traceparent", f"00-{TRACE}-{PARENT}-01"), ("x-request-id", "mine")]
         request = pb.GenerateRequest(model="gan", count=3, format=IMAGE_FORMAT_PNG)
         ImageServiceStub(channel).Generate(request, metadata=metadata)
@@ -97,9 +97,9 @@ def test_a_request_and_its_stages_are_spans_under_the_callers(models: Path, coll
         assert stage.start_time_unix_nano <= stage.end_time_unix_nano <= span.end_time_unix_nano
 
 
-def test_each_request_of_a_stream_is_a_span_under_the_streams(models: Path, collector: tuple[Collector, str]):
+def test_each_request_of_a_stream_is_a_span_under_the_streams(only_gan: Path, collector: tuple[Collector, str]):
     kept, endpoint = collector
-    with running_server(models, traces={"endpoint": endpoint}) as app, grpc.insecure_channel(app.address) as channel:
+    with running_server(only_gan, traces={"endpoint": endpoint}) as app, grpc.insecure_channel(app.address) as channel:
         asked = [
             pb.StreamGenerateRequest(
                 id=str(count), request=pb.GenerateRequest(model="gan", count=count, format=format_)
@@ -116,9 +116,9 @@ def test_each_request_of_a_stream_is_a_span_under_the_streams(models: Path, coll
         assert set(kept.children(requests[images])) == {"sample", "queue", "infer", "encode"}
 
 
-def test_only_the_servers_own_failures_are_errors(models: Path, collector: tuple[Collector, str]):
+def test_only_the_servers_own_failures_are_errors(only_vae: Path, collector: tuple[Collector, str]):
     kept, endpoint = collector
-    with running_server(models, traces={"endpoint": endpoint}) as app, grpc.insecure_channel(app.address) as channel:
+    with running_server(only_vae, traces={"endpoint": endpoint}) as app, grpc.insecure_channel(app.address) as channel:
         stub = ImageServiceStub(channel)
         with pytest.raises(grpc.RpcError):
             stub.Generate(pb.GenerateRequest(model="nope", count=1))
@@ -135,19 +135,19 @@ def test_only_the_servers_own_failures_are_errors(models: Path, collector: tuple
 
 @pytest.mark.parametrize(("ratio", "flag", "spans"), [(1.0, "00", 0), (0.0, "01", 5), (0.0, "", 0)])
 def test_the_caller_decides_and_else_the_ratio(
-    models: Path, collector: tuple[Collector, str], ratio: float, flag: str, spans: int
+    only_gan: Path, collector: tuple[Collector, str], ratio: float, flag: str, spans: int
 ):
     kept, endpoint = collector
     traces = {"endpoint": endpoint, "ratio": ratio}
-    with running_server(models, traces=traces) as app, grpc.insecure_channel(app.address) as channel:
+    with running_server(only_gan, traces=traces) as app, grpc.insecure_channel(app.address) as channel:
         metadata = [("traceparent", f"00-{TRACE}-{PARENT}-{flag}")] if flag else []
         ImageServiceStub(channel).Generate(pb.GenerateRequest(model="gan", count=1), metadata=metadata)
     assert len(kept.spans) == spans
 
 
-def test_a_collector_that_is_away_costs_no_request(models: Path):
+def test_a_collector_that_is_away_costs_no_request(only_gan: Path):
     with (
-        running_server(models, traces={"endpoint": "http://127.0.0.1:1"}) as app,
+        running_server(only_gan, traces={"endpoint": "http://127.0.0.1:1"}) as app,
         grpc.insecure_channel(app.address) as channel,
     ):
         assert ImageServiceStub(channel).Generate(pb.GenerateRequest(model="gan", count=1)).images.count == 1
