@@ -1,0 +1,66 @@
+"""What samples of the averaged model decide while it trains: at each sheet, and at the end.
+
+    averaged model -> calibrated -> collapsed? back | stats.jsonl, sample grids
+
+Knows that a training may go back; when a sheet is due the run folder knows.
+"""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from training.calibration import calibrate
+from training.collapse import CollapseWatch
+from training.data import ImageSet
+from training.learner import Learner
+from training.run import Run
+from training.schedule import Phase
+
+
+class Sheets:
+    """Of one training."""
+
+    def __init__(self, learner: Learner, seen: ImageSet) -> None:
+        self._learner = learner
+        self._settings = settings = learner.settings
+        self._seen = seen
+        self._watch = CollapseWatch(learner, seen) if settings.adversarial == "features" else None
+
+    def enter(self, now: Phase) -> None:
+        """Before each step, once E is final if it is to be."""
+        if self._watch and now.is_adversarial and not self._watch.has_begun:
+            calibrate(self._learner.ema, self._seen, self._settings.seed)
+            self._watch.begin(self._learner.ema)
+
+    def have_sent_back(self, run: Run, now: Phase, step: int, images_per_s: float, is_last: bool) -> bool:
+        """Look at samples after `step`, if it is time to. Whether the learner was put back to an earlier state.
+
+        Raises: Collapsed, Diverged.
+        """
+        images, model, figures = self._learner.images, self._learner.ema, dict[str, float]()
+        watch = self._watch if now.is_adversarial else None
+        is_due = run.has_grids_due(images)
+        if not is_due and not (is_last and watch):
+            return False
+        calibrate(model, self._seen, self._settings.seed)
+        if watch:
+            figures["spread"] = watch.spread(model)
+            if watch.has_collapsed(figures["spread"]):
+                watch.go_back(figures["spread"])
+                run.forget_after(self._learner.images)
+                run.write_stats(self._learner.images, images_per_s, figures | {"collapsed_after": images})
+                return True
+        if figures:
+            run.write_stats(images, images_per_s, figures)
+        if is_due:
+            run.draw_grids(images, model)
+        return False
+
+    def state(self) -> dict[str, Tensor]:
+        """What `load` takes."""
+        return self._watch.state() if self._watch else {}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Go on as the one whose `state` is in a checkpoint. Raises: KeyError, if there is none."""
+        if self._watch:
+            self._watch.load(state)
