@@ -4,7 +4,7 @@
 
 That is how a Projected GAN fails, early or late, and no loss tells. The spread is how far samples lie from each other, by how
 far training images do: of a conditional model within classes. What is decided depends on weights, images and seed alone, and
-all of it is in the checkpoint, so a training that was stopped decides as one that was not.
+all of it is in the checkpoint, twice as large for that: a training that was stopped decides as one that was not.
 """
 
 from collections.abc import Mapping

@@ -19,7 +19,6 @@ from torch import Tensor
 from training import checkpoint, threads
 from training.batch import Batch, draw_batch
 from training.calibration import calibrate
-from training.completion import complete
 from training.data import ImageSet, Rows
 from training.errors import Diverged, RunFolderError, Stopped
 from training.learner import Learner
@@ -58,9 +57,10 @@ Report = Callable[[Progress], None]
 class Training:
     """One run from the step where it stands to its end."""
 
-    def __init__(self, learner: Learner, seen: ImageSet, device: torch.device, here: World) -> None:
+    def __init__(self, learner: Learner, seen: ImageSet, held_out: ImageSet, device: torch.device, here: World) -> None:
+        """Raises: TrainingError, if the best model is to be kept and there are too few held-out images to tell it."""
         self._learner = learner
-        self._sheets = Sheets(learner, seen)
+        self._sheets = Sheets(learner, seen, held_out)
         self._settings = learner.settings
         self._seen = seen
         self._device = device
@@ -121,8 +121,8 @@ class Training:
                 self._save(run, step)
             step, now = step + 1, following
 
-        model = complete(learner.ema, self._seen, settings, step - 1)
-        run.finish(learner.images if settings.minutes else settings.images, model)
+        model, kept = self._sheets.outcome(step - 1)
+        run.finish(learner.images if settings.minutes else settings.images, model, kept)
         return model
 
     def _place(self) -> tuple[Iterator[Rows], int, Phase | None]:

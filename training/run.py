@@ -120,11 +120,14 @@ class Run:
         self._grids = images // self._every
         self._draw_grids(images, model)
 
-    def finish(self, images: int, model: Model) -> None:
-        """Draw the last sample grids and write the model; the checkpoint has done its work."""
+    def finish(self, images: int, model: Model, kept: record.Kept | None = None) -> None:
+        """Draw the last sample grids and write the model, in the record if it was kept; the checkpoint has done its work."""
         self._draw_grids(images, model)
         if self._is_writing:
             with written(self.folder):
+                if kept:
+                    done = record.read_record(self.folder).model_copy(update={"kept": kept})
+                    _replace(self.folder / record.FILE, done.model_dump_json(indent=2) + "\n")
                 model.save(self.folder)
                 (self.folder / checkpoint.FILE).unlink(missing_ok=True)
         if self._board:

@@ -160,6 +160,11 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         description="images between two sheets; by default an eighth, by the clock 25,000",
     )
     checkpoint_every: int = Field(50_000, ge=1, description="images between two checkpoints")
+    keep_best: bool = Field(
+        False,
+        description="of the models at all sheets keep the one whose samples are nearest to half of the held-out images; the "
+        "other half tells how near",
+    )
 
     @property
     def value_range(self) -> ValueRange | None:

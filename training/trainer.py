@@ -44,7 +44,7 @@ def train(
             check_free(settings.out)
         seen, held_out = load_images(settings)
         settings = resolved(settings, seen)
-        training = _training(settings, seen, device, here)
+        training = _training(settings, seen, held_out, device, here)
         run = Run.create(settings, seen, held_out, here.is_first)
         return training.finish(run, report, is_stopped)
 
@@ -65,7 +65,7 @@ def resume(
     with world(settings.device) as (here, device):
         seen, held_out = load_images(settings)
         run = Run.reopen(settings, seen, held_out, here.is_first)
-        training = _training(settings, seen, device, here)
+        training = _training(settings, seen, held_out, device, here)
         run.forget_after(training.load(state))
         return training.finish(run, report, is_stopped)
 
@@ -116,9 +116,9 @@ def model_facts(settings: TrainSettings, images: ImageSet) -> ModelFacts:
     return ModelFacts(settings.family, architecture, labels, 0, settings.likelihood)
 
 
-def _training(settings: TrainSettings, seen: ImageSet, device: str, here: World) -> Training:
+def _training(settings: TrainSettings, seen: ImageSet, held_out: ImageSet, device: str, here: World) -> Training:
     where = torch_device(device)
-    return Training(learner(settings, seen, where, here), seen, where, here)
+    return Training(learner(settings, seen, where, here), seen, held_out, where, here)
 
 
 def torch_device(name: str) -> torch.device:
