@@ -128,6 +128,20 @@ FIGURES: dict[str, tuple[Figure, ...]] = {
                lambda of: of.reference.held_out_nearest.authenticity if of.reference.is_colour else None,
                "the same of test images: what a model reaches that does not copy"),
     ),
+    "classes asked for": (
+        Figure("label_accuracy", "samples of the class asked for", "as held-out's", 3, lambda of: of.label_accuracy,
+               "of a conditional model, share of samples that the classifier, trained on real images only, names by the label "
+               "that was asked for"),
+        Figure("label_accuracy_held_out", "held-out images of their class", "", 3,
+               lambda of: of.reference.held_out_accuracy if of.is_asked_for_classes else None,
+               "the same of test images by their labels, which tells how far the classifier is right"),
+        Figure("cas", "classification accuracy score", "as by real images", 3, lambda of: of.accuracy_score,
+               "accuracy on test images of a classifier trained on samples alone, by the labels asked for (Ravuri and Vinyals "
+               "2019): low where classes are mixed up, or samples of one are too much alike"),
+        Figure("cas_real", "classification accuracy score, real images", "", 3,
+               lambda of: of.reference.sample_score if of.is_asked_for_classes else None,
+               "the same of a classifier trained on as many training images"),
+    ),
     "colour": (
         Figure("colour_histogram", "colours, total variation", "lower", 3, _colour_histogram,
                "total variation between the joint histograms of red, green and blue, 8 levels each, of all pixels"),

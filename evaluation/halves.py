@@ -8,9 +8,10 @@ those of an evaluation: they are for comparing with each other.
 
 import numpy as np
 
+from evaluation.features import Features
 from evaluation.frechet import frechet_distance
 from evaluation.model import Images
-from evaluation.pretrained import EFFNET, EXTRA, PretrainedFeatures, installed, moments
+from evaluation.pretrained import EFFNET, EXTRA, installed, moments
 
 
 def halves(held_out: Images, seed: int = 0) -> tuple[Images, Images]:
@@ -20,12 +21,12 @@ def halves(held_out: Images, seed: int = 0) -> tuple[Images, Images]:
 
 
 class HalfDistances:
-    """The distance `fd_effnet_lite0` to either half; the real pictures are seen by the network once."""
+    """The Frechet distance to either half, by default `fd_effnet_lite0`; the real pictures are seen by the network once."""
 
-    def __init__(self, held_out: Images, seed: int = 0, features: PretrainedFeatures | None = None) -> None:
-        """held_out: (N, H, W, 3) uint8. features: EfficientNet's by default.
+    def __init__(self, held_out: Images, seed: int = 0, features: Features | None = None) -> None:
+        """held_out: (N, H, W, C) uint8. features: EfficientNet's by default.
 
-        Raises: ValueError, if there are fewer than 4 pictures, they are not RGB, or the weights are not installed.
+        Raises: ValueError, if there are fewer than 4 pictures, features do not take them, or the weights are not installed.
         """
         if len(held_out) < 4:
             raise ValueError(f"held_out: got {len(held_out)} pictures, two halves need at least 4")
@@ -36,7 +37,7 @@ class HalfDistances:
         self._halves = [moments(found(half)) for half in halves(held_out, seed)]
 
     def __call__(self, drawn: Images) -> tuple[float, float]:
-        """drawn: (N, H, W, 3) uint8, N > 1. Returns the distances to the half that picks, and to the other."""
+        """drawn: (N, H, W, C) uint8, N > 1. Returns the distances to the half that picks, and to the other."""
         of_drawn = moments(self._features(drawn))
         picks, tells = (frechet_distance(of_drawn, half) for half in self._halves)
         return picks, tells

@@ -110,6 +110,26 @@ class Outputs:
         number = np.cumsum(exists) - 1
         return class_histogram(number[self.classes[exists[self.classes]]], counts[exists])
 
+    @property
+    def is_asked_for_classes(self) -> bool:
+        """Whether the model is conditional, and there is a classifier of its classes."""
+        return self._labels is not None and self.reference.classifier is not None
+
+    @cached_property
+    def label_accuracy(self) -> float | None:
+        """Share of the images drawn that the classifier names by the label asked for; None as above."""
+        if self.classes is None or self._labels is None:
+            return None
+        return float((self.classes == self._labels).mean())
+
+    @cached_property
+    def accuracy_score(self) -> float | None:
+        """Accuracy on held-out images of a classifier trained on images drawn, as many as `reference.sample`; None as above."""
+        if not self.is_asked_for_classes or self._labels is None:
+            return None
+        count = len(self.reference.sample)
+        return self.reference.score_of(self.drawn[:count], self._labels[:count])
+
     @cached_property
     def paths(self) -> Images:
         """(PATHS * STEPS, H, W, C), path by path: straight ones between draws from the prior."""

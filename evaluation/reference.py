@@ -77,6 +77,32 @@ class Reference:
         return ClassifierFeatures.train(self.seen.images, labels, len(self.seen.label_names))
 
     @cached_property
+    def held_out_accuracy(self) -> float | None:
+        """Accuracy of the classifier on the held-out images; None where there are no labels."""
+        return None if self.classifier is None else self._accuracy(self.classifier)
+
+    @cached_property
+    def sample_score(self) -> float | None:
+        """Accuracy on the held-out images of a classifier trained on `sample` alone; None as above."""
+        if self.classifier is None or len(self.sample) == len(self.seen):
+            return self.held_out_accuracy
+        return self.score_of(self.sample.images, self.sample.labels)
+
+    def score_of(self, images: Images, labels: Labels) -> float | None:
+        """Accuracy on the held-out images of a classifier trained on `images` (N, H, W, C) uint8 of `labels` (N,) alone.
+
+        None where there are no labels, or held-out ones to test by.
+        Source: the classification accuracy score, Ravuri and Vinyals 2019, section 3.
+        """
+        if labels is None or self.held_out.labels is None:
+            return None
+        return self._accuracy(ClassifierFeatures.train(images, labels, len(self.seen.label_names)))
+
+    def _accuracy(self, classifier: ClassifierFeatures) -> float | None:
+        labels = self.held_out.labels
+        return None if labels is None else classifier.accuracy(self.held_out.images, labels)
+
+    @cached_property
     def extractor(self) -> Features:
         """The features that neighbourhoods and the main distance are taken between."""
         return self.features_override or self.classifier or self.random

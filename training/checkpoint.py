@@ -58,11 +58,12 @@ def put_back(
     for name, module in modules.items():
         module.load_state_dict(part(state, name))
     for name, optimiser in optimisers.items():
+        optimiser.state.clear()  # one that has not stepped by then has no moments
         for row, weight in enumerate(optimiser.param_groups[0]["params"]):
             if moments := part(state, f"{name}/{row}"):
                 # In the weight's order of memory, which fused Adam takes for granted.
                 likes = {key: torch.zeros_like(weight).copy_(moments[key]) for key in ("exp_avg", "exp_avg_sq")}
-                optimiser.state[weight] = {"step": moments["step"].to(weight.device), **likes}
+                optimiser.state[weight] = {"step": moments["step"].to(weight.device, copy=True), **likes}
 
 
 def part(state: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

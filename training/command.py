@@ -48,6 +48,7 @@ class Train(BaseSettings, TrainSettings):
             return
         with told(f"{self.family} on {self.data}", self.images) as report, _interruptible() as stopped:
             train(settings, report, stopped.is_set)
+        _tell_kept(self.out)
         print(f"{self.out}: trained; look at its sheets, then: figment export {self.out} --models models")
 
 
@@ -66,7 +67,19 @@ class Resume(BaseSettings, frozen=True):
         settings = read_record(self.run).settings
         with told(f"{settings.family} on {settings.data}", settings.images) as report, _interruptible() as stopped:
             resume(self.run, report, stopped.is_set)
+        _tell_kept(self.run)
         print(f"{self.run}: trained; look at its sheets, then: figment export {self.run} --models models")
+
+
+def _tell_kept(folder: Path) -> None:
+    """Say which model a finished run kept, if it was to keep the best."""
+    from training.record import read_record
+
+    if kept := read_record(folder).kept:
+        print(
+            f"kept the model after {kept.images:,} images, distance {kept.distance:.5g} to the half of the held-out images that "
+            f"picked it, {kept.of_other_half:.5g} to the other half, by {kept.judged_by}"
+        )
 
 
 @contextmanager

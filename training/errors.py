@@ -4,6 +4,7 @@
       DataError         the images cannot be read or do not fit together
       RunFolderError    a run folder is missing, incomplete or already in use
       Diverged          a loss stopped being a finite number
+      Collapsed         G draws one picture for every noise, again and again
       Stopped           somebody stopped a training, which can be continued
 
 A TrainingError itself says that the machine lacks what was asked for. The person who started the training can put
@@ -46,6 +47,19 @@ class Diverged(TrainingError):
         if settings.perceptual:
             advice.append(f"a lower --perceptual, {settings.perceptual:g} here")
         return cls(f"{what}: the training diverged; begin it anew in another --out with {', or '.join(advice)}")
+
+
+class Collapsed(TrainingError):
+    """G draws one picture for every noise, again and again."""
+
+    @classmethod
+    def with_advice(cls, what: str, settings: "TrainSettings", rollbacks: int) -> Self:
+        """what: how it showed. rollbacks: how often the training went back to a better state."""
+        advice = f"a lower --learning-rate, {settings.learning_rate:g} here, another --seed, {settings.seed} here"
+        return cls(
+            f"{what}, and going back did not help {rollbacks} times; begin it anew in another --out with {advice}, or "
+            "--adversarial relativistic"
+        )
 
 
 class Stopped(TrainingError):

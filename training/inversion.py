@@ -35,7 +35,7 @@ PIXEL_WEIGHT = 10.0
 WATCHED = ("sheet_every", "checkpoint_every", "tensorboard", "threads", "device", "precision")
 """Settings of what is written while a training runs, and of the machine."""
 
-OWN = ("out", "encoder_for", "images", "minutes", "batch", "learning_rate", "ema_images", *WATCHED)
+OWN = ("out", "encoder_for", "images", "minutes", "batch", "learning_rate", "ema_images", "keep_best", *WATCHED)
 """Settings that an encoder's training has of its own; all others are by default the generator's."""
 
 OF_DATA = ("data", "range", "split", "mirror", "skip_broken", "cache")

@@ -1,6 +1,6 @@
 """The training loop: one for all families.
 
-    Learner, images -> [draw -> learn -> report, sample grid, checkpoint] ... -> prior -> run folder
+    Learner, images -> [draw -> learn -> report, sheet, checkpoint] ... -> prior -> run folder
 
 Every random draw of a step comes from a generator seeded by (seed, step), so what a step does depends on nothing but
 its number and the weights: a training that was stopped goes on as if it had not been. Knows nothing of export or serving.
@@ -8,7 +8,7 @@ its number and the weights: a training that was stopped goes on as if it had not
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
@@ -19,7 +19,6 @@ from torch import Tensor
 from training import checkpoint, threads
 from training.batch import Batch, draw_batch
 from training.calibration import calibrate
-from training.completion import complete
 from training.data import ImageSet, Rows
 from training.errors import Diverged, RunFolderError, Stopped
 from training.learner import Learner
@@ -30,6 +29,7 @@ from training.posterior import fit_mixture
 from training.record import standing
 from training.run import Run
 from training.schedule import Phase, PhaseName, phase_name
+from training.sheets import Sheets
 
 REPORT_STEPS = 20
 """Steps between two reports: losses are read back from the device only then, and after each of the first."""
@@ -58,10 +58,11 @@ class Training:
     """One run from the step where it stands to its end."""
 
     def __init__(self, learner: Learner, seen: ImageSet, held_out: ImageSet, device: torch.device, here: World) -> None:
+        """Raises: TrainingError, if the best model is to be kept and there are too few held-out images to tell it."""
         self._learner = learner
+        self._sheets = Sheets(learner, seen, held_out)
         self._settings = learner.settings
         self._seen = seen
-        self._held_out = held_out
         self._device = device
         self._world = here
         self._length = Length(learner.settings)
@@ -78,6 +79,7 @@ class Training:
         try:
             self._is_frozen, self._spent_s = bool(state["is_frozen"]), float(state["spent_s"])
             self._learner.load(state, self._is_frozen)
+            self._sheets.load(state)
         except (KeyError, RuntimeError, ValueError, IndexError) as error:
             told = checkpoint.OF_OTHERS.format(folder=self._settings.out, error=str(error)[:300])
             raise RunFolderError(told) from error
@@ -87,10 +89,8 @@ class Training:
     def finish(self, run: Run, report: Report, is_stopped: Callable[[], bool]) -> Model:
         """The steps that are left, then the last sample grids and the model."""
         settings, learner = self._settings, self._learner
-        batches = self._seen.batches(settings.batch, settings.seed, start=self._began)
         self._started_s = time.monotonic()
-        step = self._began // settings.batch
-        now = self._length.phase(step, self._elapsed_s())
+        batches, step, now = self._place()
         self._go_on(run)
         while now is not None:
             self._enter(now, step, run)
@@ -99,13 +99,17 @@ class Training:
                 self._read(step)
             following = self._length.phase(step + 1, self._elapsed_s())
 
-            # Report: read the losses back, stop if one went bad, draw a sample grid when one is due. No phase ends unread.
+            # Report: read the losses back, stop if one went bad. No phase ends unread.
             ends_phase = following is None or following.is_adversarial != now.is_adversarial
             if is_due := (step + 1) % REPORT_STEPS == 0 or ends_phase:
                 self._report(run, report, step)
-            if run.has_grids_due(learner.images):
-                calibrate(learner.ema, self._seen, settings.seed)
-                run.draw_grids(learner.images, learner.ema)
+
+            # Sheet: a look at samples, which may send the training back to an earlier step.
+            if self._sheets.have_sent_back(run, now, step, self._images_per_s(), following is None):
+                self._began = min(self._began, learner.images)
+                self._unread.clear()
+                batches, step, now = self._place()
+                continue
 
             # Stop: between steps, where all that decides the next is in the checkpoint.
             stops = is_stopped() if self._world.size == 1 else is_due and self._world.agree(is_stopped())
@@ -117,9 +121,16 @@ class Training:
                 self._save(run, step)
             step, now = step + 1, following
 
-        model = complete(learner.ema, self._seen, self._held_out, settings, step - 1)
-        run.finish(learner.images if settings.minutes else settings.images, model)
+        model, kept = self._sheets.outcome(step - 1)
+        run.finish(learner.images if settings.minutes else settings.images, model, kept)
         return model
+
+    def _place(self) -> tuple[Iterator[Rows], int, Phase | None]:
+        """Where the learner is: batches to come, the number of the step that comes, and its phase, None where it is over."""
+        images, settings = self._learner.images, self._settings
+        step = images // settings.batch
+        batches = self._seen.batches(settings.batch, settings.seed, start=images)
+        return batches, step, self._length.phase(step, self._elapsed_s())
 
     def _go_on(self, run: Run) -> None:
         """Before the first step of a training that is continued: as many threads as by the step before."""
@@ -140,6 +151,7 @@ class Training:
             if phase not in run.threads:
                 run.keep_threads(phase, self._quickest(now, step))
             torch.set_num_threads(run.threads[phase])
+        self._sheets.enter(now)
 
     def _quickest(self, now: Phase, step: int) -> int:
         """The number of threads by which the steps from `step` on take least time: copies of the networks take some."""
@@ -158,17 +170,22 @@ class Training:
     def _report(self, run: Run, report: Report, step: int) -> None:
         """Say where the training is after `step`. Raises: Diverged."""
         images, losses = self._learner.images, self._read(step)
-        rate = (images - self._began) / (time.monotonic() - self._started_s)
+        rate = self._images_per_s()
         run.write_stats(images, rate, losses)
         total = self._length.total(images, self._elapsed_s())
         of_phase = run.threads.get(self._phase) if self._phase else None
         report(Progress(min(images, total), total, rate, of_phase))
 
+    def _images_per_s(self) -> float:
+        """Of this process; those that a collapse lost do not count."""
+        return (self._learner.images - self._began) / (time.monotonic() - self._started_s)
+
     def _save(self, run: Run, step: int) -> None:
         """Write the checkpoint after `step`, unless a loss went bad: nothing good could come after it."""
         self._read(step)
         spent_s = torch.tensor(self._elapsed_s(), dtype=torch.float64)
-        run.save(self._learner.state() | {"is_frozen": torch.tensor(self._is_frozen), "spent_s": spent_s})
+        phase = {"is_frozen": torch.tensor(self._is_frozen), "spent_s": spent_s}
+        run.save(self._learner.state() | self._sheets.state() | phase)
         self._world.barrier()  # torchrun ends all processes when one has left
 
     def _elapsed_s(self) -> float:

@@ -64,10 +64,11 @@ def counted(what: str, pictures: Iterable[_Item]) -> Iterator[_Item]:
         yield picture
         if time.monotonic() >= next_s:
             next_s = time.monotonic() + LINE_S
-            _say(f"{what}: {count:,} pictures read so far")
+            say(f"{what}: {count:,} pictures read so far")
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print `line` on standard error, above the bars if there are any."""
     with suppress(OSError):  # whoever read it has gone; the training goes on, or is about to be saved
         print(line, file=sys.stderr, flush=True)
 
@@ -81,7 +82,7 @@ class _Log:
         if time.monotonic() >= self._next_s:
             self._next_s = time.monotonic() + LINE_S
             left_s = (now.total - now.images) / max(now.images_per_s, 1e-9)
-            _say(
+            say(
                 f"{self._what}: {now.images} of {now.total} images, {now.images_per_s:.0f}/s, "
                 f"{left_s / 60:.1f} minutes left{_threads(now)}"
             )

@@ -34,12 +34,25 @@ class DataFacts(BaseModel, frozen=True):
     sha256: str
 
 
+class Kept(BaseModel, frozen=True):
+    """The model that `--keep-best` kept: after how many images, by which features, and its distances to held-out images.
+
+    distance: to the half that picked it, smaller than it should be. of_other_half: to the one that had no say.
+    """
+
+    images: int
+    judged_by: str
+    distance: float
+    of_other_half: float
+
+
 class Record(BaseModel, frozen=True):
     """What decides a run: its settings, its images and the packages that it was begun with.
 
     threads: of the CPU, that the run found its steps quickest by, by phase; nothing where the settings tell the number.
     notices: what is to be said wherever the model goes, each in a sentence: whose the images are, or weights that it began with,
-    and the license. finished: the run that an encoder is learned for.
+    and the license. finished: the run that an encoder is learned for. kept: known at the end of a run, and only where it was to
+    keep the best model.
     """
 
     settings: TrainSettings
@@ -48,6 +61,7 @@ class Record(BaseModel, frozen=True):
     threads: dict[PhaseName, int] = {}
     notices: tuple[str, ...] = ()
     finished: "Finished | None" = None
+    kept: Kept | None = None
 
 
 class Finished(BaseModel, frozen=True):

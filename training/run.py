@@ -1,7 +1,7 @@
 """The run folder: everything a training run leaves behind.
 
     run.json                            settings, data facts, package versions; written first
-    stats.jsonl                         one line a report: images shown, images/s, each loss
+    stats.jsonl                         one line a report: images shown, images/s, each loss; and one where samples are judged
     samples-<images>.png                a sample grid of fixed noise, the same all through the run
     reconstructions-<images>.png        held-out originals above theirs, where there is an encoder
     checkpoint.safetensors              where to continue, until the run is finished
@@ -78,7 +78,7 @@ class Run:
         return run
 
     def forget_after(self, images: int) -> None:
-        """Take out what was written after the checkpoint that the run continues from."""
+        """Take out what was written after the state that the run continues from."""
         self._grids = images // self._every
         if not self._is_writing:
             return
@@ -101,7 +101,7 @@ class Run:
                 _replace(self.folder / record.FILE, begun.model_dump_json(indent=2) + "\n")
 
     def write_stats(self, images: int, images_per_s: float, losses: dict[str, float]) -> None:
-        """Append one line to stats.jsonl."""
+        """Append one line to stats.jsonl; losses: by name, or other figures."""
         if self._is_writing:
             line = {"images": images, "images_per_s": round(images_per_s, 1), **losses}
             with written(self.folder), (self.folder / "stats.jsonl").open("a") as file:
@@ -120,11 +120,14 @@ class Run:
         self._grids = images // self._every
         self._draw_grids(images, model)
 
-    def finish(self, images: int, model: Model) -> None:
-        """Draw the last sample grids and write the model; the checkpoint has done its work."""
+    def finish(self, images: int, model: Model, kept: record.Kept | None = None) -> None:
+        """Draw the last sample grids and write the model, in the record if it was kept; the checkpoint has done its work."""
         self._draw_grids(images, model)
         if self._is_writing:
             with written(self.folder):
+                if kept:
+                    done = record.read_record(self.folder).model_copy(update={"kept": kept})
+                    _replace(self.folder / record.FILE, done.model_dump_json(indent=2) + "\n")
                 model.save(self.folder)
                 (self.folder / checkpoint.FILE).unlink(missing_ok=True)
         if self._board:

@@ -165,6 +165,11 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         description="images between two sheets; by default an eighth, by the clock 25,000",
     )
     checkpoint_every: int = Field(50_000, ge=1, description="images between two checkpoints")
+    keep_best: bool = Field(
+        False,
+        description="of the models at all sheets keep the one whose samples are nearest to half of the held-out images; the "
+        "other half tells how near",
+    )
 
     @property
     def value_range(self) -> ValueRange | None:
@@ -176,6 +181,8 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         own = family(self.family)
         if self.minutes is not None and self.images != IMAGES:
             raise ValueError(f"minutes: got {self.minutes:g} with images {self.images}; one of the two is the length")
+        if self.keep_best and self.encoder_for:
+            raise ValueError("keep_best: got true with encoder_for, whose generator draws the same to the end; allowed: false")
         if self.likelihood != "gaussian" and not own.has_encoder:
             allowed = names_where(lambda each: each.has_encoder)
             raise ValueError(

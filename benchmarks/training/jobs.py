@@ -23,7 +23,7 @@ from evaluation.scorecard import Evaluator
 from export.evaluated_models import TrainedModel
 from export.source import real_images
 from training.checkpoint import FILE
-from training.errors import Diverged
+from training.errors import Collapsed, Diverged
 from training.model import Model
 from training.record import read_record
 from training.settings import TrainSettings
@@ -121,7 +121,7 @@ def _run(job: Job, options: argparse.Namespace, file: Path) -> Outcome:
     settings = settings_of(options, job.name, **job.settings)
     try:
         model = trained(settings)
-    except Diverged as error:
+    except (Collapsed, Diverged) as error:
         outcome = Outcome(job.name, error=str(error))
     else:
         outcome = _judged(job, model, minutes(settings.out), judge(options.data, options.test, settings.seed))

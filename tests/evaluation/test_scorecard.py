@@ -1,6 +1,6 @@
 """What the evaluator says of models that are known by heart: real images themselves, blurred ones, one class only."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -192,6 +192,65 @@ def test_a_class_without_images_is_not_missed(digits: tuple[RealImages, RealImag
         RealImages(part.images[part.labels != 4], part.labels[part.labels != 4], part.label_names) for part in digits
     )
     assert Evaluator(seen, held_out, images=IMAGES).score_samples(Copier(held_out.images))["classes_missing"] == 0
+
+
+class Asked(Copier):
+    """A conditional GAN that draws digits of the class asked for, or of what `of_class` makes of it."""
+
+    has_encoder = False
+
+    def __init__(self, seen: RealImages, of_class: Callable[[int], int] = int) -> None:
+        super().__init__(seen.images)
+        self.label_names = list(seen.label_names)
+        self.rows = [np.flatnonzero(seen.labels == of_class(label)) for label in range(10)]
+
+    def latent(self, noise, labels):
+        place = (np.abs(noise[:, 0]) * 1e4).astype(np.int64)
+        rows = [self.rows[label][at % len(self.rows[label])] for at, label in zip(place, labels, strict=True)]
+        return self.bank[rows].reshape(len(noise), -1).astype(np.float32)
+
+
+CLASS_KEYS = ("label_accuracy", "label_accuracy_held_out", "cas", "cas_real")
+
+
+def _of_classes(evaluator: Evaluator, model: Copier) -> list[float]:
+    figures = evaluator.score_samples(model)
+    return [figures[key] for key in CLASS_KEYS]
+
+
+def test_a_model_that_draws_the_class_asked_for_is_told_from_one_that_does_not(
+    evaluator: Evaluator, digits: tuple[RealImages, RealImages]
+):
+    asked, held_out, score, score_of_real = _of_classes(evaluator, Asked(digits[0]))
+    assert min(asked, held_out) > 0.9
+    assert score == pytest.approx(score_of_real, abs=0.15)
+    assert score_of_real > 0.5
+    mixed_up, *same, mixed_score, _ = _of_classes(evaluator, Asked(digits[0], lambda label: (label + 1) % 10))
+    assert max(mixed_up, mixed_score) < 0.1
+    assert same == [held_out]
+
+
+def test_one_picture_of_each_class_teaches_a_classifier_less_than_many(
+    evaluator: Evaluator, digits: tuple[RealImages, RealImages]
+):
+    model = Asked(digits[0])
+    model.rows = [rows[:1] for rows in model.rows]
+    asked, _, score, score_of_real = _of_classes(evaluator, model)
+    assert asked > 0.9
+    assert score < score_of_real - 0.1
+
+
+def test_where_a_sample_is_all_images_seen_their_classifier_is_the_one_of_the_score(
+    digits: tuple[RealImages, RealImages],
+):
+    evaluator = Evaluator(digits[0].sample(200, 0), digits[1], images=300)
+    _, held_out, _, score_of_real = _of_classes(evaluator, Asked(digits[0]))
+    assert score_of_real == held_out
+
+
+def test_without_labels_of_held_out_images_nothing_is_said_of_classes_by_them(digits: tuple[RealImages, RealImages]):
+    evaluator = Evaluator(digits[0].sample(200, 0), RealImages(digits[1].images), images=100)
+    assert set(evaluator.score_samples(Asked(digits[0]))) & set(CLASS_KEYS) == {"label_accuracy"}
 
 
 def test_pictures_are_samples_pairs_and_ways(perfect: Scorecard):
