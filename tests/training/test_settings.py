@@ -56,6 +56,7 @@ def test_defaults_follow_what_was_chosen() -> None:
         {"seed": 2**63},
         {"sheet_every": 0},
         {"checkpoint_every": 0},
+        {"keep_best": True, "encoder_for": "runs/gan"},
     ],
 )
 def test_a_setting_out_of_its_range_is_refused_by_name(changes: dict[str, Any]) -> None:
