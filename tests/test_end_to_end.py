@@ -58,6 +58,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, models: Path) -> Path:
         manifest = read_manifest(version)
         manifest.name = name
         write_manifest(manifest, version)
+    for name in starter.ready_made():
+        starter.copy_ready(home / "models", name)
     return home
 
 
@@ -67,7 +69,7 @@ def serving(home: Path, *options: str) -> Iterator[str]:
     ports = ["--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
     process = subprocess.Popen([*FIGMENT, "serve", *options, *ports], cwd=home, stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    match = re.match(r"serving .*digits-gan, digits-hybrid, digits-vae\b.* on (\S+),", process.stdout.readline())
+    match = re.match(r"serving .*digits-gan, digits-hybrid, digits-vae, .*openmoji-hybrid\b.* on (\S+),", process.stdout.readline())
     assert match
     yield match[1]
     process.send_signal(signal.SIGTERM)
@@ -161,9 +163,9 @@ def test_the_readmes_python_runs(home: Path, address: str):
 
 
 def test_starters_are_made_only_where_nothing_else_is(tmp_path: Path):
-    assert starter.missing_starters(tmp_path / "none") == list(starter.STARTERS)
+    assert starter.missing_starters(tmp_path / "none") == ["openmoji-hybrid", *starter.STARTERS]
     _publish(tmp_path / "digits-vae")
-    assert starter.missing_starters(tmp_path) == ["digits-gan", "digits-hybrid"]
+    assert starter.missing_starters(tmp_path) == ["openmoji-hybrid", "digits-gan", "digits-hybrid"]
     _publish(tmp_path / "my-faces")
     assert starter.missing_starters(tmp_path) == []
 
@@ -174,7 +176,7 @@ def test_what_is_no_model_does_not_stand_for_one(tmp_path: Path):
     (tmp_path / "lost+found").mkdir()
     _publish(tmp_path / ".ipynb_checkpoints")
     (tmp_path / "README").touch()
-    assert starter.missing_starters(tmp_path) == list(starter.STARTERS)
+    assert starter.missing_starters(tmp_path) == ["openmoji-hybrid", *starter.STARTERS]
 
 
 def _publish(model: Path) -> None:
@@ -183,8 +185,10 @@ def _publish(model: Path) -> None:
     (model / "1" / "manifest.json").touch()
 
 
-def test_starters_are_trained_exported_and_left_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_starters_are_copied_or_trained_and_left_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(starter, "STARTERS", {"digits-gan": {"family": "gan", "images": 256}})
+    (ready,) = starter.ready_made()
+    assert starter.copy_ready(tmp_path, ready) == tmp_path / "openmoji-hybrid" / "1"
     starter.make_starters(tmp_path, ["digits-gan"])
     assert (tmp_path / "digits-gan" / "1" / "manifest.json").exists()
     assert starter.missing_starters(tmp_path) == []

@@ -1,4 +1,4 @@
-"""The starter models as `make serve` makes and serves them: ten digits each, readable, nothing missing.
+"""The starter models as `make serve` makes and serves them: ten digits each, readable, nothing missing; drawings like OpenMoji's.
 
 Run by `make test-starters`, which trains them where they are missing; too slow for `make test`.
 """
@@ -16,13 +16,17 @@ import numpy as np
 import pytest
 from sklearn.svm import SVC
 
+from evaluation import pretrained
+from evaluation.kernel_distance import kernel_distance
 from figment_client import Client
+from training.data import ImageSet
 from training.sources import load
 
 pytestmark = pytest.mark.starters
 
 HOME = Path(__file__).parent.parent
 SAMPLES = 2_000
+DRAWINGS = 300
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +50,16 @@ def welcome() -> Iterator[list[str]]:
 
 @pytest.fixture(scope="module")
 def client(welcome: list[str]) -> Iterator[Client]:
-    match = re.match(r"serving digits-gan, digits-hybrid, digits-vae on (\S+),", welcome[0])
+    match = re.match(r"serving digits-gan, digits-hybrid, digits-vae, openmoji-hybrid on (\S+),", welcome[0])
     assert match, welcome
     with Client(match[1]) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def drawings() -> tuple[ImageSet, ImageSet]:
+    """OpenMoji's that the model has seen, and others."""
+    return load("openmoji", None).split(0.2, 0)
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
@@ -99,6 +109,22 @@ def test_held_out_digits_are_reconstructed_readably(client: Client, classifier: 
     print(f"{name}: held-out reconstructions {psnr_db:.2f} dB PSNR")
     assert psnr_db > 21
     assert classifier.score(thumbnails(again), held_out.labels) > 0.95
+
+
+def test_drawings_look_like_openmojis_to_a_pretrained_network(client: Client, drawings: tuple[ImageSet, ImageSet]):
+    (network,) = [each for each in pretrained.installed() if each.name == pretrained.EFFNET]
+    drawn = np.asarray(client.generate("openmoji-hybrid", DRAWINGS, seed=7))
+    distance = kernel_distance(network(drawn), network(drawings[0].images[:DRAWINGS]))
+    print(f"openmoji-hybrid: kernel distance {distance:.3f}")
+    assert distance < 0.25
+
+
+def test_held_out_drawings_are_reconstructed(client: Client, drawings: tuple[ImageSet, ImageSet]):
+    originals = drawings[1].images[:200]
+    again = np.asarray(client.reconstruct("openmoji-hybrid", originals))
+    psnr_db = 20 * np.log10(255) - 10 * np.log10(np.square(again.astype(float) - originals).mean())
+    print(f"openmoji-hybrid: held-out reconstructions {psnr_db:.2f} dB PSNR")
+    assert psnr_db > 16
 
 
 def test_the_commands_that_make_serve_prints_work(welcome: list[str], tmp_path: Path):

@@ -182,7 +182,9 @@ class TrainSettings(BaseModel, frozen=True, extra="forbid"):
         if self.minutes is not None and self.images != IMAGES:
             raise ValueError(f"minutes: got {self.minutes:g} with images {self.images}; one of the two is the length")
         if self.keep_best and self.encoder_for:
-            raise ValueError("keep_best: got true with encoder_for, whose generator draws the same to the end; allowed: false")
+            raise ValueError(
+                "keep_best: got true with encoder_for, whose generator draws the same to the end; allowed: false"
+            )
         if self.likelihood != "gaussian" and not own.has_encoder:
             allowed = names_where(lambda each: each.has_encoder)
             raise ValueError(

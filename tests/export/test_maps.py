@@ -60,7 +60,7 @@ def test_the_manifest_tells_a_learned_inverse_and_the_generators_origin(client: 
     for name in ("run", "images", "settings", "notices"):
         assert getattr(inverse.inversion.generator, name) == getattr(gan.provenance, name)
     assert inverse.graphs["generator.onnx"] == gan.graphs["generator.onnx"]
-    assert not any(_manifest(client, name).HasField("inversion") for name in ("gan", "vae"))
+    assert not any(_manifest(client, name).HasField("inversion") for name in ("gan", "hybrid"))
 
 
 @pytest.mark.parametrize("name", KINDS)
