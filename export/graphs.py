@@ -10,8 +10,12 @@ axis is dynamic. Knows torch and ONNX, nothing of bundles.
 
 import logging
 import warnings
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx_ir as ir
 import torch
@@ -51,6 +55,15 @@ class Role:
         if self.pixels:
             arrays[IMAGES] = self.pixels.grey_levels(arrays[IMAGES])
         return arrays
+
+    def in_float64(self, inputs: Arrays) -> Arrays:
+        """As a call, but computed and given in float64: what float32 loses is the distance between the two."""
+        exact = replace(self, module=deepcopy(self.module).double())
+        return exact({name: _as_float64(array) for name, array in inputs.items()})
+
+
+def _as_float64(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return array.astype(np.float64) if array.dtype == np.float32 else array
 
 
 def roles(model: Model) -> list[Role]:

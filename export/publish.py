@@ -202,8 +202,9 @@ class _VersionWriter:
         """Verify a graph and write it. Returns its outputs. Raises: ParityError."""
         file = f"{role}.onnx" if variant == FP32 else f"{role}.{variant}.onnx"
         inputs = {node.name: self._tensors[node.name] for node in graph.graph.input}
-        networks = partial(self._source.networks, role)
-        parity, outputs = verify(file, graph, inputs, networks, is_exact=variant == FP32)
+        networks, in_float64 = partial(self._source.networks, role), self._source.in_float64
+        by_float64 = partial(in_float64, role) if in_float64 else None
+        parity, outputs = verify(file, graph, inputs, networks, by_float64, is_exact=variant == FP32)
         for name, distances in (drift or {}).items():
             parity.drift[name].CopyFrom(distances)
         onnx.save(graph, self._folder / file)

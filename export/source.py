@@ -60,6 +60,7 @@ class Source:
     networks   what the graph of a role must give: images as unrounded grey levels (N, H, W, C) float32
     data       loads real images. Raises: ExportError, if there are none
     note       what a person should know of how it was read; "" where there is nothing to tell
+    in_float64 what the networks give, in float64; None where only a graph is there
     """
 
     facts: Manifest
@@ -67,6 +68,7 @@ class Source:
     networks: Callable[[str, Arrays], Arrays]
     data: Callable[[], Data]
     note: str = ""
+    in_float64: Callable[[str, Arrays], Arrays] | None = None
 
 
 def from_run(run: Path, data: str | None = None) -> Source:
@@ -89,6 +91,7 @@ def from_run(run: Path, data: str | None = None) -> Source:
         facts=_facts(outcome),
         graphs=graphs,
         networks=lambda name, inputs: by_name[name](inputs),
+        in_float64=lambda name, inputs: by_name[name].in_float64(inputs),
         data=lambda: _data(outcome.record.settings, data),
         note=outcome.note,
     )

@@ -69,7 +69,9 @@ def serving(home: Path, *options: str) -> Iterator[str]:
     ports = ["--address", "127.0.0.1:0", "--metrics-address", "127.0.0.1:0"]
     process = subprocess.Popen([*FIGMENT, "serve", *options, *ports], cwd=home, stdout=subprocess.PIPE, text=True)
     assert process.stdout
-    match = re.match(r"serving .*digits-gan, digits-hybrid, digits-vae, .*openmoji-hybrid\b.* on (\S+),", process.stdout.readline())
+    match = re.match(
+        r"serving .*digits-gan, digits-hybrid, digits-vae, .*openmoji-hybrid\b.* on (\S+),", process.stdout.readline()
+    )
     assert match
     yield match[1]
     process.send_signal(signal.SIGTERM)
