@@ -91,10 +91,13 @@ def test_an_export_that_is_ended_by_a_signal_leaves_nothing_behind(
         raise AssertionError("the signal was lost")
 
     monkeypatch.setattr(command, "make_and_publish", cut_off)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whom a shell runs in the background ignores it
     try:
         status: object = main(["export", "runs/m", "--models", str(tmp_path / "models")])
     except SystemExit as ended:
         status = ended.code
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (status, capsys.readouterr().err.strip()) == (128 + number, "")
     assert list(tmp_path.iterdir()) == []
 

@@ -91,7 +91,10 @@ def test_what_is_to_be_said_of_the_data_is_in_the_manifest(runs: Path, tmp_path:
 @pytest.mark.parametrize("name", ["gan", "hybrid"])
 def test_graphs_tell_nothing_of_the_machine_that_made_them(models: Path, name: str):
     for file in (models / name / "1").glob("*.onnx"):
-        content = file.read_bytes()
+        graph = onnx.load(file)
+        for weights in graph.graph.initializer:
+            weights.ClearField("raw_data")  # any three bytes come somewhere in a megabyte of numbers
+        content = graph.SerializeToString()
         assert b".py" not in content
         assert str(Path.cwd()).encode() not in content
 

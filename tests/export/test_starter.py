@@ -19,6 +19,7 @@ def test_no_process_goes_on_when_the_first_one_is_ended(tmp_path: Path, number: 
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, start_new_session=True)
     assert process.stdout
     try:
+        assert process.stdout.readline().endswith(b": ready-made\n")
         assert process.stdout.readline().startswith(b"child ")
         process.send_signal(number)
         process.communicate(timeout=60)  # returns when nobody has standard output any more

@@ -39,7 +39,7 @@ class Settings(TrainSettings, frozen=True):
 @pytest.mark.usefixtures("plain_autoencoder")
 def test_a_new_family_is_trained_by_its_own_step(tmp_path: Path):
     settings = Settings.model_validate(
-        {"family": "autoencoder", "data": "digits", "out": tmp_path / "run", "images": 1_600, "batch": 32}
+        {"family": "autoencoder", "data": "digits", "out": tmp_path / "run", "images": 1_600, "batch": 32, "threads": 1}
     )
     assert settings.latent_dim == 6
     model = train(settings)

@@ -58,7 +58,7 @@ def _cut_off_before_its_model(run: Path, monkeypatch: pytest.MonkeyPatch, **chan
     """A run that had its last step and a checkpoint after it. Returns the model that it would have written."""
     kept = list[Model]()
 
-    def cut_off(self: Run, images: int, model: Model) -> None:
+    def cut_off(self: Run, images: int, model: Model, best: object) -> None:
         kept.append(model)
         raise KeyboardInterrupt
 

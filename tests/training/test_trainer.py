@@ -210,7 +210,7 @@ def test_the_baseline_has_batch_norms_and_no_penalties(tmp_path: Path) -> None:
         {"gamma": 5.0},
         {"final_gamma": 5.0},
         {"beta1": 0.5},
-        {"ema_images": 16},
+        {"ema_images": 2},
         {"precision": "bf16"},
         {"preset": "small", "learning_rate": 2e-3},
     ],
