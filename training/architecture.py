@@ -57,7 +57,8 @@ class Architecture:
 
 
 MAP_WIDTHS: dict[Preset, int] = {"tiny": 8, "small": 16, "base": 32, "large": 64}
-"""Channels at full size of networks whose latent is a map; they double with each halving."""
+"""Channels at full size of networks whose latent is a map. An encoder's double with each halving, a
+decoder's grow as map_networks.LEVELS says."""
 
 MAP_HALVINGS = 3
 """Halvings from an image to its map, at most."""

@@ -20,7 +20,7 @@ from training.code_prior import CodePrior
 from training.data import pixels_to_bytes
 from training.model import Model
 
-VECTORS = "hybrid-of-vectors"
+VECTORS = "vectors"
 
 RUNS: dict[str, dict[str, object]] = {
     VECTORS: {"family": "hybrid", "adversarial": "relativistic", "latent": "vector", "diffaugment": True},
@@ -58,7 +58,7 @@ def main() -> None:
     print("\n".join([*_figures(found), "", *_goals(found)]))
     by = jobs.judge(options.data, options.test)
     for name in found:
-        if name.startswith("hybrid-") and name != VECTORS and not options.conditional:
+        if name.startswith("hybrid-") and not options.conditional:
             print(f"{name}: fd_effnet_lite0 of midpoints", _midpoints(Model.load(options.out / name), by))
 
 
@@ -77,7 +77,7 @@ def _goals(found: dict[str, Outcome]) -> Iterator[str]:
         shares = [
             each.figures[key] / before[key]
             for name, each in found.items()
-            if name.startswith("hybrid-") and name != VECTORS and key in each.figures and key in before
+            if name.startswith("hybrid-") and key in each.figures and key in before
         ]
         if shares:
             met = sum(share <= goal for share in shares)

@@ -15,7 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from benchmarks.shared.report import table
 from benchmarks.training.jobs import trained
-from training.errors import Diverged
+from training.errors import Collapsed, Diverged
 from training.model import Model
 from training.settings import TrainSettings
 from training.trainer import load_images
@@ -49,7 +49,7 @@ def _spread(data: str, size: int, family: str, out: Path) -> float | str:
     )
     try:
         model = trained(settings)
-    except Diverged as error:
+    except (Collapsed, Diverged) as error:
         return str(error)
     images, _ = load_images(settings)
     return _variety(_drawn(model)) / _variety(images.pixels(slice(0, SAMPLES)))
