@@ -20,7 +20,7 @@ from evaluation.pretrained import EFFNET, installed
 from training import checkpoint
 from training.data import ImageSet, pixels_to_bytes
 from training.errors import TrainingError
-from training.model import Model
+from training.model import Model, ModelFacts
 from training.record import Kept
 
 DRAWN = 1_000
@@ -72,11 +72,10 @@ class BestModel:
 
         Raises: KeyError, RuntimeError, if the state is of other networks.
         """
-        own = checkpoint.part(state, "best")
-        if not own:
+        self.model = best_so_far(state, model.facts)
+        if self.model is None:
             return
-        self.model = Model(replace(model.facts, prior_components=int(own["prior_components"]))).eval()
-        self.model.load_state_dict(checkpoint.part(own, "weights"))
+        own = checkpoint.part(state, "best")
         distance, of_other_half = own["distances"].tolist()
         self.kept = self._kept(int(own["images"]), distance, of_other_half)
 
@@ -95,6 +94,19 @@ class BestModel:
         parts = [slice(start, start + BATCH) for start in range(0, DRAWN, BATCH)]
         drawn = [pixels_to_bytes(model.generate(noise[part], None if label is None else label[part])) for part in parts]
         return np.concatenate(drawn)
+
+
+def best_so_far(state: Mapping[str, Tensor], facts: ModelFacts) -> Model | None:
+    """The model that a checkpoint holds the account of, if one was judged by then. facts: of such models, whatever their prior.
+
+    Raises: KeyError, RuntimeError, if the state is of other networks.
+    """
+    own = checkpoint.part(state, "best")
+    if not own:
+        return None
+    model = Model(replace(facts, prior_components=int(own["prior_components"]))).eval()
+    model.load_state_dict(checkpoint.part(own, "weights"))
+    return model
 
 
 def _features(seen: ImageSet) -> Features:

@@ -2,6 +2,7 @@
 
     model.json, weights.safetensors -> Outcome
     checkpoint -> averaged weights, images of the training -> Model -> Outcome
+    checkpoint -> the best model so far, if that is to be kept -> Outcome
 
 Nothing is written: a run that was stopped, was cut off or is being trained can be looked at, and goes on as if nobody had.
 """
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from training import checkpoint
+from training.best import best_so_far
 from training.completion import complete
 from training.errors import DataError, Diverged, RunFolderError
 from training.model import Model
@@ -57,11 +59,13 @@ def _unfinished(folder: Path, record: Record) -> Outcome:
     try:
         seen, held_out = load_images(settings)
         check_data(record, seen, held_out, folder)
-        model, average = Model(model_facts(settings, seen)).eval(), checkpoint.part(state, "average")
-        model.set_mixture(model.mixture_like(average))
-        model.load_state_dict(average)
-        images, spent_s = int(state["images"]), float(state["spent_s"])
-        model = complete(model, seen, held_out, settings, images // settings.batch - 1)
+        facts, images, spent_s = model_facts(settings, seen), int(state["images"]), float(state["spent_s"])
+        model = best_so_far(state, facts)
+        if model is None:
+            model, average = Model(facts).eval(), checkpoint.part(state, "average")
+            model.set_mixture(model.mixture_like(average))
+            model.load_state_dict(average)
+            model = complete(model, seen, held_out, settings, images // settings.batch - 1)
     except (DataError, Diverged) as error:
         raise RunFolderError(f"{folder} is unfinished, and no model can be made of its checkpoint: {error}") from error
     except (KeyError, RuntimeError, ValueError) as error:

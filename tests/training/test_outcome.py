@@ -87,6 +87,17 @@ def test_a_checkpoint_gives_the_model_that_its_training_would_have_given(
     assert found.images == IMAGES
 
 
+def test_of_a_run_that_keeps_the_best_model_it_is_that_one(tmp_path: Path) -> None:
+    stopped = _stopped(tmp_path / "run", 8, family="gan", keep_best=True, sheet_every=48)
+    state = checkpoint.load(stopped)
+    best, average = checkpoint.part(state, "best/weights"), checkpoint.part(state, "average")
+
+    found = read_run(stopped).model.state_dict()
+
+    assert all(torch.equal(found[name], best[name]) for name in best)
+    assert any(not torch.equal(best[name], average[name]) for name in best)
+
+
 def test_maps_of_a_checkpoint_are_calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = {"data": str(colour_folder(tmp_path / "pictures")), "size": 16, "family": "vae", "latent_dim": 16}
     wanted = _cut_off_before_its_model(tmp_path / "run", monkeypatch, **data)
