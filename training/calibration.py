@@ -71,4 +71,4 @@ def _inputs(
     code_mean, code_log_variance = model.prior.encoder(mean)
     of_images = code_mean + noise[:, : model.code_dim] * (0.5 * code_log_variance).exp()
     codes = of_images if model.mixture is None else model.prior.code(noise, label)
-    return torch.cat([maps[:half], model.prior.decoder(codes[half:])]), label
+    return torch.cat([maps[:half], model.prior.decoder(codes[half:], None if label is None else label[half:])]), label

@@ -1,6 +1,6 @@
 """The prior of maps: noise becomes a code, and the code a map.
 
-    noise (N, K + 1) [, label] -> mixture -> code (N, K) -> CodeDecoder -> map (N, Z)
+    noise (N, K + 1) [, label] -> mixture -> code (N, K) [, label] -> CodeDecoder -> map (N, Z)
 
 The second stage of a two-stage VAE (Dai & Wipf 2019): what lies between the maps of real images is learned, by a VAE of
 maps first and from D later, while the mixture over codes is fitted as any other prior is. Runs inside the exported graph.
@@ -33,5 +33,5 @@ class CodePrior(nn.Module):
 
     def forward(self, noise: Tensor, label: Tensor | None = None) -> Tensor:
         """As `code`, but returns maps: (N, Z)."""
-        latent: Tensor = self.decoder(self.code(noise, label))
+        latent: Tensor = self.decoder(self.code(noise, label), label)
         return latent

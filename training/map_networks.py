@@ -106,7 +106,7 @@ class CodeEncoder(nn.Module):
 
 
 class CodeDecoder(nn.Module):
-    """Code -> map, which the decoder draws."""
+    """Code [, label] -> map, which the decoder draws."""
 
     def __init__(self, shape: MapArchitecture) -> None:
         super().__init__()
@@ -115,9 +115,9 @@ class CodeDecoder(nn.Module):
             doublings += 1
         self._start = (CODE_WIDENING * shape.width, shape.map_size >> doublings, shape.map_size >> doublings)
         width, side, _ = self._start
-        self.hidden = nn.Sequential(
-            nn.Linear(shape.code_dim, HIDDEN), nn.LeakyReLU(SLOPE), nn.Linear(HIDDEN, HIDDEN), nn.LeakyReLU(SLOPE)
-        )
+        self.code = nn.Linear(shape.code_dim, HIDDEN)
+        self.label = nn.Embedding(shape.labels, HIDDEN) if shape.labels else None
+        self.hidden = nn.Sequential(nn.LeakyReLU(SLOPE), nn.Linear(HIDDEN, HIDDEN), nn.LeakyReLU(SLOPE))
         self.inp = nn.Linear(HIDDEN, width * side**2, bias=False)
         self.start = nn.Sequential(nn.BatchNorm2d(width), nn.LeakyReLU(SLOPE))
         levels: list[nn.Module] = []
@@ -128,9 +128,10 @@ class CodeDecoder(nn.Module):
         self.levels = nn.Sequential(*levels)
         self.out = nn.Conv2d(width, shape.map_channels, 3, padding=1)
 
-    def forward(self, code: Tensor) -> Tensor:
-        """code: (N, K) float32. Returns latents: (N, Z) float32."""
-        x = self.inp(self.hidden(code)).view(-1, *self._start).contiguous(memory_format=torch.channels_last)
+    def forward(self, code: Tensor, label: Tensor | None = None) -> Tensor:
+        """code: (N, K) float32, label: (N,) int64, if conditional. Returns latents: (N, Z) float32."""
+        x = self.code(code) if self.label is None else self.code(code) + self.label(label)
+        x = self.inp(self.hidden(x)).view(-1, *self._start).contiguous(memory_format=torch.channels_last)
         latent: Tensor = self.out(self.levels(self.start(x))).flatten(1)
         return latent
 
@@ -140,15 +141,12 @@ class CodeGenerator(nn.Module):
 
     def __init__(self, shape: MapArchitecture) -> None:
         super().__init__()
-        self.embed = nn.Embedding(shape.labels, shape.code_dim) if shape.labels else None
         self.code_decoder = CodeDecoder(shape)
         self.decoder = MapDecoder(shape)
 
     def forward(self, latent: Tensor, label: Tensor | None = None) -> Tensor:
         """latent: (N, K) float32, label: (N,) int64, if conditional. Returns images (N, C, H, W) float32 in [-1, 1]."""
-        if self.embed:
-            latent = latent + self.embed(label)
-        image: Tensor = self.decoder(self.code_decoder(latent))
+        image: Tensor = self.decoder(self.code_decoder(latent, label))
         return image
 
     def begin_at(self, colour: Tensor) -> None:

@@ -33,7 +33,8 @@ def two_stage_step(learner: "Learner", batch: Batch, phase: Phase) -> dict[str, 
         code_mean, code_log_variance = model.prior.encoder(mean)
         maps = mean + batch.posterior_noise * (0.5 * log_variance).exp()
         codes = code_mean + batch.prior_noise[:, : model.code_dim] * (0.5 * code_log_variance).exp()
-        drawn = model.generator(torch.cat([maps[:half], model.prior.decoder(codes[half:])])).float()
+        decoded = model.prior.decoder(codes[half:], None if batch.label is None else batch.label[half:])
+        drawn = model.generator(torch.cat([maps[:half], decoded])).float()
     losses = {
         "reconstruction": learner.nll(batch.real[:half], drawn[:half]),
         "kl": kl_divergence(mean.float(), log_variance.float()).mean(),
