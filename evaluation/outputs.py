@@ -164,7 +164,7 @@ class Outputs:
     def labelled_latents(self) -> tuple[Floats, npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]] | None:
         """Latents and labels of images seen, and of those held out; None without an encoder or two classes."""
         seen, held_out = self.reference.sample, self.reference.held_out
-        if self.posterior is None or seen.labels is None or held_out.labels is None or len(seen.label_names) < 2:
+        if self.posterior is None or seen.labels is None or held_out.labels is None or not seen.has_classes:
             return None
         return self._encoded(seen)[0], seen.labels, self.posterior[0], held_out.labels
 

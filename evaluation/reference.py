@@ -40,6 +40,11 @@ class RealImages:
     def __len__(self) -> int:
         return len(self.images)
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether images of at least two classes are there; one alone may be what was chosen of a larger set."""
+        return self.labels is not None and len(np.unique(self.labels)) > 1
+
     def sample(self, count: int, seed: int) -> "RealImages":
         """`count` of the images, or all, in an order that `seed` decides."""
         rows = np.random.default_rng(seed).permutation(len(self))[:count]
@@ -70,9 +75,9 @@ class Reference:
 
     @cached_property
     def classifier(self) -> ClassifierFeatures | None:
-        """A classifier of the labels; None where there are fewer than two classes."""
+        """A classifier of the labels; None where images of fewer than two classes are there."""
         labels = self.seen.labels
-        if labels is None or len(self.seen.label_names) < 2:
+        if labels is None or not self.seen.has_classes:
             return None
         return ClassifierFeatures.train(self.seen.images, labels, len(self.seen.label_names))
 

@@ -114,7 +114,7 @@ def _features(seen: ImageSet) -> Features:
     channels = seen.shape[2]
     if channels == 3 and (found := next((each for each in installed() if each.name == EFFNET), None)):
         return found
-    if seen.labels is not None and len(seen.label_names) > 1:
+    if seen.labels is not None and len(np.unique(seen.labels)) > 1:
         some = _first(seen, MOST_SEEN)
         assert some.labels is not None, "as the whole set"
         threads = torch.get_num_threads()

@@ -115,9 +115,10 @@ class CodeDecoder(nn.Module):
             doublings += 1
         self._start = (CODE_WIDENING * shape.width, shape.map_size >> doublings, shape.map_size >> doublings)
         width, side, _ = self._start
-        self.code = nn.Linear(shape.code_dim, HIDDEN)
+        self.hidden = nn.Sequential(
+            nn.Linear(shape.code_dim, HIDDEN), nn.LeakyReLU(SLOPE), nn.Linear(HIDDEN, HIDDEN), nn.LeakyReLU(SLOPE)
+        )
         self.label = nn.Embedding(shape.labels, HIDDEN) if shape.labels else None
-        self.hidden = nn.Sequential(nn.LeakyReLU(SLOPE), nn.Linear(HIDDEN, HIDDEN), nn.LeakyReLU(SLOPE))
         self.inp = nn.Linear(HIDDEN, width * side**2, bias=False)
         self.start = nn.Sequential(nn.BatchNorm2d(width), nn.LeakyReLU(SLOPE))
         levels: list[nn.Module] = []
@@ -130,8 +131,8 @@ class CodeDecoder(nn.Module):
 
     def forward(self, code: Tensor, label: Tensor | None = None) -> Tensor:
         """code: (N, K) float32, label: (N,) int64, if conditional. Returns latents: (N, Z) float32."""
-        x = self.code(code) if self.label is None else self.code(code) + self.label(label)
-        x = self.inp(self.hidden(x)).view(-1, *self._start).contiguous(memory_format=torch.channels_last)
+        x = self.hidden[0](code) if self.label is None else self.hidden[0](code) + self.label(label)
+        x = self.inp(self.hidden[1:](x)).view(-1, *self._start).contiguous(memory_format=torch.channels_last)
         latent: Tensor = self.out(self.levels(self.start(x))).flatten(1)
         return latent
 

@@ -139,8 +139,16 @@ def test_a_model_without_an_encoder_has_no_figures_of_one(evaluator: Evaluator, 
     assert card.pictures.originals is card.pictures.reconstructions is None
 
 
-def test_without_labels_distances_are_by_the_random_features_alone(digits: tuple[RealImages, RealImages]):
-    seen, held_out = (RealImages(part.images) for part in digits)
+def _of_one_class(part: RealImages) -> RealImages:
+    chosen = part.labels == 4
+    return RealImages(part.images[chosen], np.full(chosen.sum(), 4), part.label_names)
+
+
+@pytest.mark.parametrize("left", [lambda part: RealImages(part.images), _of_one_class], ids=["none", "one class"])
+def test_without_labels_to_tell_apart_distances_are_by_the_random_features_alone(
+    left: Callable[[RealImages], RealImages], digits: tuple[RealImages, RealImages]
+):
+    seen, held_out = (left(part) for part in digits)
     evaluator = Evaluator(seen, held_out, images=IMAGES)
     card = evaluator.score(Copier(held_out.images))
     assert evaluator.judged_by == f"random {RandomFeatures(1).hash}, {IMAGES} images"
