@@ -44,10 +44,6 @@ def _check(settings: TrainSettings, adversarial: Adversarial, latent: Latent) ->
         raise TrainingError(
             f"latent: got {latent} with adversarial {adversarial}; features takes map, others take vector"
         )
-    if latent == "map" and settings.conditional and settings.prior == "normal" and family(settings.family).has_encoder:
-        raise TrainingError(
-            "prior: got normal with labels and latents that are maps, which learn labels in the mixture; allowed: mixture"
-        )
     if adversarial == "features":
         feature_weights(settings)
 

@@ -18,9 +18,9 @@ from training.trainer import train
 
 pytestmark = pytest.mark.slow
 
-KINDS = {"gan": False, "hybrid": True, "inverse": False}
-"""Models, of the families of these names but "inverse", which is "gan" with an encoder, and whether they know classes. A hybrid
-without is served in tests/test_end_to_end.py."""
+KINDS = {"gan": False, "hybrid": True, "vae": True, "inverse": False}
+"""Models, of the families of these names but "inverse", which is "gan" with an encoder, and whether they know classes; the VAE
+draws codes from N(0, I). A hybrid without classes is served in tests/test_end_to_end.py."""
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = colour_folder(folder / "pictures", size=16)
     for name, conditional in KINDS.items():
         own = {"data": str(data), "family": name, "conditional": conditional}
+        own["prior"] = "normal" if name == "vae" else "mixture"
         chosen = taken_over(folder / "gan") | {"encoder_for": folder / "gan"} if name == "inverse" else own
         settings = {"out": folder / name, "images": 64, "batch": 16, "device": "cpu", "sheet_every": 1000}
         train(TrainSettings.model_validate(chosen | settings))

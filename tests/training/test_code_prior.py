@@ -26,6 +26,12 @@ def test_with_a_mixture_codes_are_drawn_from_it() -> None:
     assert prior(noise).equal(prior.decoder(prior.mixture(noise)))
 
 
+def test_one_noise_is_another_map_by_another_label() -> None:
+    prior, noise = CodePrior(MapArchitecture.of("tiny", 32, 3, 2)).eval(), torch.randn(1, SHAPE.code_dim)
+    first, second = prior(noise.repeat(2, 1), torch.tensor([0, 1]))
+    assert not torch.allclose(first, second, atol=1e-2)
+
+
 def test_a_mixture_of_labels_draws_each_from_its_own() -> None:
     latents = torch.cat([_latents(300, 4, 0.0), _latents(80, 4, 50.0)])
     label = torch.tensor([0] * 300 + [1] * 80)

@@ -77,7 +77,6 @@ def test_whose_weights_a_model_learned_from_is_said() -> None:
         ({"latent": "map", "latent_dim": 7}, "latent_dim: got 7 with latents that are maps; allowed with vectors"),
         ({"adversarial": "features", "gamma": 2}, "gamma: got 2.0 with latents that are maps"),
         ({"adversarial": "features", "final_gamma": 2}, "final_gamma: got 2.0 with latents that are maps"),
-        ({"conditional": True, "prior": "normal"}, "prior: got normal with labels and latents that are maps"),
         ({"latent": "map", "adversarial": "relativistic"}, "latent: got map with adversarial relativistic"),
         ({"latent": "vector", "adversarial": "features"}, "latent: got vector with adversarial features"),
     ],
