@@ -44,9 +44,10 @@ class Sight:
     mixed: list[Tensor]
     pixels: Tensor
 
-    def detached(self) -> "Sight":
-        """The same without gradients."""
-        return Sight([], [each.detach() for each in self.mixed], self.pixels.detach())
+    def beside(self, other: "Sight") -> "Sight":
+        """What is judged of these pictures, then of the others, without gradients."""
+        mixed = [torch.cat(pair).detach() for pair in zip(self.mixed, other.mixed, strict=True)]
+        return Sight([], mixed, torch.cat([self.pixels, other.pixels]).detach())
 
 
 class FeatureDiscriminator(nn.Module):

@@ -75,8 +75,8 @@ def _update(learner: "Learner", batch: Batch) -> dict[str, Tensor]:
         fake = discriminator.see(changes[:rebuilt].then(others[rebuilt:])(drawn), drawn)
 
         # Discriminator.
-        judged = discriminator.judge(real, batch.label), discriminator.judge(fake.detached(), batch.label)
-    of_heads = [learner.adversarial.of_discriminator(*pair) for pair in zip(*judged, strict=True)]
+        judged = discriminator.judge(real.beside(fake), None if batch.label is None else batch.label.repeat(2))
+    of_heads = [learner.adversarial.of_discriminator(*each.chunk(2)) for each in judged]
     losses["d_adversarial"] = torch.stack(of_heads).mean()
     learner.descend(learner.d_optimiser, losses["d_adversarial"])
 

@@ -66,12 +66,14 @@ def test_labels_change_what_is_judged() -> None:
         assert not torch.equal(first, second)
 
 
-def test_a_sight_without_gradients_is_judged_the_same() -> None:
-    discriminator, images = _discriminator().eval(), _images(2).requires_grad_()
-    sight = discriminator.see(images, images)
-    for first, second in zip(discriminator.judge(sight), discriminator.judge(sight.detached()), strict=True):
-        assert first.equal(second)
-    assert not sight.detached().pixels.requires_grad
+def test_pictures_beside_others_are_judged_as_alone_and_teach_only_d() -> None:
+    discriminator, images, others = _discriminator().eval(), _images(2).requires_grad_(), -_images(2)
+    sight, other = discriminator.see(images, images), discriminator.see(others, others)
+    both = sight.beside(other)
+    alone = zip(discriminator.judge(sight), discriminator.judge(other), strict=True)
+    for together, parts in zip(discriminator.judge(both), alone, strict=True):
+        torch.testing.assert_close(together, torch.cat(parts))
+    assert not any(each.requires_grad for each in (both.pixels, *both.mixed))
 
 
 def test_a_distance_is_zero_to_itself_and_grows_with_noise() -> None:
