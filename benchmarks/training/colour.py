@@ -9,12 +9,15 @@ Wants the extra `features`.
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from sklearn.decomposition import PCA
 
 from benchmarks.shared.report import table
 from benchmarks.training import jobs
 from benchmarks.training.jobs import Job, Outcome, arguments, outcomes
 from evaluation import pretrained
+from evaluation.reconstruction import psnr_db
 from evaluation.scorecard import Evaluator
 from training.code_prior import CodePrior
 from training.data import pixels_to_bytes
@@ -57,9 +60,13 @@ def main() -> None:
     found = outcomes([Job(name, {**common, **RUNS[name]}) for name in options.only], options)
     print("\n".join([*_figures(found), "", *_goals(found)]))
     by = jobs.judge(options.data, options.test)
-    for name in found:
-        if name.startswith("hybrid-") and not options.conditional:
-            print(f"{name}: fd_effnet_lite0 of midpoints", _midpoints(Model.load(options.out / name), by))
+    for name in (name for name in found if name.startswith("hybrid-")):
+        model = Model.load(options.out / name)
+        print(
+            f"{name}: reconstruction_psnr_db by {model.latent_dim} principal components: {_psnr_db(by, model.latent_dim):.2f}"
+        )
+        if not options.conditional:
+            print(f"{name}: fd_effnet_lite0 of midpoints", _midpoints(model, by))
 
 
 def _figures(found: dict[str, Outcome]) -> Iterator[str]:
@@ -85,6 +92,14 @@ def _goals(found: dict[str, Outcome]) -> Iterator[str]:
                 [key, ", ".join(f"{share:.2f}" for share in shares), f"at most {goal}", f"{met} of {len(shares)}"]
             )
     yield from table(["by the hybrid of vectors'", "share", "goal", "met by"], rows)
+
+
+def _psnr_db(by: Evaluator, components: int) -> float:
+    """Of held-out images by as many principal components of the images seen, of 10,000 at most."""
+    seen, held_out = by.sample.images, by.held_out.images
+    found = PCA(components, svd_solver="randomized", random_state=0).fit(seen.reshape(len(seen), -1).astype(np.float32))
+    rebuilt = found.inverse_transform(found.transform(held_out.reshape(len(held_out), -1).astype(np.float32)))
+    return psnr_db(held_out, rebuilt.round().clip(0, 255).astype(np.uint8).reshape(held_out.shape))
 
 
 @torch.inference_mode()
