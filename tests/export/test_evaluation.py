@@ -95,8 +95,11 @@ def test_a_bundles_manifest_carries_the_figures_and_who_judged(of_bundle: tuple[
 def test_conditional_models_draw_the_datas_labels(name: str, runs: Path, models: Path, tmp_path: Path):
     cards, page = compare([runs / name, models / name], tmp_path, FEW)
     assert [card.name for card in cards] == [name, f"{name}/1"]
-    assert cards[0].figures == pytest.approx(cards[1].figures, rel=1e-3)
-    assert "detail" in cards[0].figures
+    run, bundle = (dict(card.figures) for card in cards)
+    # Its classifiers learn from samples of which a few pixels are a grey level off, which training makes into other answers.
+    assert run.pop("cas") == pytest.approx(bundle.pop("cas"), abs=0.02)
+    assert run == pytest.approx(bundle, rel=1e-3)
+    assert "detail" in run
     assert page.exists()
 
 
