@@ -97,7 +97,7 @@ class BestModel:
 
 
 def best_so_far(state: Mapping[str, Tensor], facts: ModelFacts) -> Model | None:
-    """The model that a checkpoint holds the account of, if one was judged by then. facts: of such models, whatever their prior.
+    """The best model by a checkpoint; None where none was judged by then. facts: of such models, whatever their prior.
 
     Raises: KeyError, RuntimeError, if the state is of other networks.
     """

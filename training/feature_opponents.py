@@ -114,8 +114,8 @@ def _drawn(learner: "Learner", batch: Batch) -> Tensor:
         code_mean, code_log_variance = model.prior.encoder(mean[by_maps:])
         noise = batch.prior_noise[by_maps:rebuilt, : model.code_dim]
         codes = code_mean + noise * (0.5 * code_log_variance).exp()
-        samples = model.prior.code(batch.prior_noise[rebuilt:], None if batch.label is None else batch.label[rebuilt:])
-    decoded = model.prior.decoder(torch.cat([codes, samples]), None if batch.label is None else batch.label[by_maps:])
+        samples = model.prior.code(batch.prior_noise[rebuilt:], batch[rebuilt:].label)
+    decoded = model.prior.decoder(torch.cat([codes, samples]), batch[by_maps:].label)
     rebuilt_and_drawn: Tensor = model.generator(torch.cat([maps, decoded]))
     return rebuilt_and_drawn
 

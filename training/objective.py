@@ -31,7 +31,7 @@ def adaptive_weights(reconstruction: Sequence[Tensor], adversarial: Sequence[Ten
     Source: VQGAN, Esser et al. 2021, eq. 7, with its bounds. There the last layer's factor serves all; by tensor, layers
     whose two gradients differ in another proportion than the last one's keep the balance too. The bound is for a gradient
     that vanishes: on colour pictures of 64 pixels factors are 200 to 2,000, before a D has learned anything up to 8,000; of
-    400 photos of 32 pixels, each shown 10,000 times, they were at the bound for two thirds of the phase.
+    400 photos of 32 pixels, each shown more than 10,000 times, they were at the bound for two thirds of the phase.
     """
     wanted = torch.stack(torch._foreach_norm(list(reconstruction)))
     there = torch.stack(torch._foreach_norm(list(adversarial)))

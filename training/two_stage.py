@@ -33,7 +33,7 @@ def two_stage_step(learner: "Learner", batch: Batch, phase: Phase) -> dict[str, 
         code_mean, code_log_variance = model.prior.encoder(mean)
         maps = mean + batch.posterior_noise * (0.5 * log_variance).exp()
         codes = code_mean + batch.prior_noise[:, : model.code_dim] * (0.5 * code_log_variance).exp()
-        decoded = model.prior.decoder(codes[half:], None if batch.label is None else batch.label[half:])
+        decoded = model.prior.decoder(codes[half:], batch[half:].label)
         drawn = model.generator(torch.cat([maps[:half], decoded])).float()
     losses = {
         "reconstruction": learner.nll(batch.real[:half], drawn[:half]),

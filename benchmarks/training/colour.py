@@ -60,11 +60,12 @@ def main() -> None:
     found = outcomes([Job(name, {**common, **RUNS[name]}) for name in options.only], options)
     print("\n".join([*_figures(found), "", *_goals(found)]))
     by = jobs.judge(options.data, options.test)
-    for name in (name for name in found if name.startswith("hybrid-")):
+    for name in found:
+        if not name.startswith("hybrid-") or found[name].error:
+            continue
         model = Model.load(options.out / name)
-        print(
-            f"{name}: reconstruction_psnr_db by {model.latent_dim} principal components: {_psnr_db(by, model.latent_dim):.2f}"
-        )
+        psnr = _components_psnr_db(by, model.latent_dim)
+        print(f"{name}: reconstruction_psnr_db by {model.latent_dim} principal components: {psnr:.2f}")
         if not options.conditional:
             print(f"{name}: fd_effnet_lite0 of midpoints", _midpoints(model, by))
 
@@ -94,7 +95,7 @@ def _goals(found: dict[str, Outcome]) -> Iterator[str]:
     yield from table(["by the hybrid of vectors'", "share", "goal", "met by"], rows)
 
 
-def _psnr_db(by: Evaluator, components: int) -> float:
+def _components_psnr_db(by: Evaluator, components: int) -> float:
     """Of held-out images by as many principal components of the images seen, of 10,000 at most."""
     seen, held_out = by.sample.images, by.held_out.images
     found = PCA(components, svd_solver="randomized", random_state=0).fit(seen.reshape(len(seen), -1).astype(np.float32))

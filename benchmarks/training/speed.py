@@ -8,6 +8,7 @@ optimisers and nothing else: batches that lie ready, no averages, no augmentatio
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from torch import Tensor
 from benchmarks.shared.report import table
 from training.batch import draw_batch
 from training.data import ImageSet
-from training.feature_discriminator import FeatureDiscriminator
+from training.feature_discriminator import FeatureDiscriminator, Sight
 from training.feature_opponents import UPDATE
 from training.learner import Learner
 from training.objective import gradient_penalties, kl_divergence
@@ -44,7 +45,7 @@ class Kind(NamedTuple):
     channels: int
     settings: dict[str, Any]
     is_adversarial: bool
-    plain: "Callable[[Learner, Tensor], Step] | None" = None
+    plain: Callable[[Learner, Tensor], Step] | None = None
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def _begun(kind: Kind) -> tuple[Learner, ImageSet]:
 
 def _own(kind: Kind, learning: Learner, images: ImageSet) -> Step:
     """What the training loop does in a step."""
-    rows, steps = images.batches(learning.settings.batch, 0), iter(range(10**6))
+    rows, steps = images.batches(learning.settings.batch, 0), count()
     latent_dim = learning.model.latent_dim
 
     def step() -> None:
@@ -98,9 +99,7 @@ def _plain_vae(learning: Learner, real: Tensor) -> Step:
         mean, log_variance = encoder(real)
         drawn = model.generator(mean + torch.randn_like(mean) * (0.5 * log_variance).exp())
         nll = 0.5 * real[0].numel() * (drawn - real).square().mean().log()
-        optimiser.zero_grad()
-        torch.autograd.backward(nll + kl_divergence(mean, log_variance).mean())
-        optimiser.step()
+        _descend(optimiser, nll + kl_divergence(mean, log_variance).mean())
 
     return step
 
@@ -149,15 +148,22 @@ def _parts(learning: Learner) -> Iterator[tuple[str, Step]]:
         pixels = images.detach().requires_grad_()
         torch.autograd.backward([each.sum() for each in discriminator.network.maps(pixels)])
 
-    def heads() -> None:
-        torch.autograd.backward([each.sum() for each in discriminator.judge(sight)])
+    def heads_of_d() -> None:
+        torch.autograd.backward([each.sum() for each in discriminator.judge(sight.beside(sight))])
+
+    def heads_of_g() -> None:
+        seen = Sight([], [each.requires_grad_() for each in sight.mixed], sight.pixels.requires_grad_())
+        discriminator.heads.requires_grad_(False)
+        torch.autograd.backward([each.sum() for each in discriminator.judge(seen)])
+        discriminator.heads.requires_grad_(True)
 
     def draw() -> None:
         torch.autograd.backward(model.generator(latents).sum())
 
     yield "frozen network, forward", forward
     yield "frozen network, forward and back", forward_and_back
-    yield "heads, forward and back", heads
+    yield "heads for D, real and drawn images, forward and back", heads_of_d
+    yield "heads for G, drawn images, forward and back", heads_of_g
     yield "decoder of maps, forward and back", draw
     yield "optimiser of D", learning.d_optimiser.step
     yield "optimiser of G", learning.g_optimiser.step
@@ -174,13 +180,17 @@ def _in_turns(steps: dict[str, Step]) -> dict[str, float]:
     return {name: median(each[1:]) for name, each in spent.items()}
 
 
-_GREY: dict[str, Any] = {"adversarial": "relativistic"}
+_PIXELS: dict[str, Any] = {"adversarial": "relativistic"}
 
 KINDS = (
     Kind("vae, tiny, 28x28 grey", 28, 1, {"family": "vae"}, False, _plain_vae),
-    Kind("gan, tiny, 28x28 grey", 28, 1, {"family": "gan", **_GREY}, True, _plain_gan),
-    Kind("gan of vectors, small, 64x64 colour", 64, 3, {"family": "gan", "preset": "small", **_GREY}, True, _plain_gan),
+    Kind("gan, tiny, 28x28 grey", 28, 1, {"family": "gan", **_PIXELS}, True, _plain_gan),
+    Kind(
+        "gan of vectors, small, 64x64 colour", 64, 3, {"family": "gan", "preset": "small", **_PIXELS}, True, _plain_gan
+    ),
+    Kind("hybrid, tiny, 64x64 colour: first phase in bf16", 64, 3, {"family": "hybrid", "precision": "bf16"}, False),
     Kind("hybrid, tiny, 64x64 colour: first phase", 64, 3, {"family": "hybrid"}, False),
+    Kind("hybrid, tiny, 64x64 colour: second phase in bf16", 64, 3, {"family": "hybrid", "precision": "bf16"}, True),
     Kind("hybrid, tiny, 64x64 colour: second phase", 64, 3, {"family": "hybrid"}, True),
 )
 
